@@ -1,0 +1,1 @@
+"""The configuration file: read with line numbers, validated in one run, turned into frozen dataclasses."""

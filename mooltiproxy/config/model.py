@@ -1,0 +1,107 @@
+"""The configuration as the program uses it: frozen, complete, every name resolved.
+
+`load` is the only maker. Times are seconds, sizes are bytes, secrets are kept out of `repr`.
+"""
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mooltiproxy.discovery import Registry
+from mooltiproxy.errors import Problem
+from mooltiproxy.mapping.translate import Translation
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Limits in seconds for each phase of an upstream request; None is no limit."""
+
+    connect: float | None = 30.0
+    first_byte: float | None = 30.0
+    idle: float | None = 30.0
+    total: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TLS:
+    """The listener's certificate; `client_ca` asks every client for a certificate that it has signed."""
+
+    cert: Path
+    key: Path
+    client_ca: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """`system:`."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    tls: TLS | None = None
+    debug: bool = False
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    masterkey: str = field(default="", repr=False)
+    drain: float = 30.0
+    max_body: int = 64 * 1024 * 1024
+    cors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Cerbere:
+    """`cerbere:`, the gate's IP rules. `ban` is seconds, 0 until restart."""
+
+    max_tries: int = 3
+    ban: float = 0.0
+    whitelist: tuple[Network, ...] = ()
+    blacklist: tuple[Network, ...] = ()
+    trusted_proxies: tuple[Network, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MappingEntry:
+    """One client path of a target: the path asked there (below the target's url) and the translation, if any."""
+
+    client_path: str
+    path: str
+    translation: Translation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One entry of `targets:`. `mapping` is by client path, derived entries of `speaks` included."""
+
+    name: str
+    url: str
+    key: str | None = field(default=None, repr=False)
+    preserve_method: bool = False
+    speaks: tuple[str, ...] = ()
+    mapping: Mapping[str, MappingEntry] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One entry of `models:`: a name that clients ask for, the target that has it, and its name there."""
+
+    name: str
+    target: str
+    upstream_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A whole, valid configuration. `folder` is where the file lies (mappers/, prompters/, certificates/)."""
+
+    targets: Mapping[str, Target]
+    default_target: str
+    registry: Registry
+    folder: Path
+    file: Path | None = None
+    system: System = field(default_factory=System)
+    cerbere: Cerbere = field(default_factory=Cerbere)
+    models: Mapping[str, Model] = field(default_factory=dict)
+    templates: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    middlewares: tuple[str, ...] = ()
+    warnings: tuple[Problem, ...] = ()

@@ -1,0 +1,105 @@
+"""What a dialect module exports, and the contract of mapper, stream mapper and prompter functions.
+
+A module in `mappers/` that has a module-level `dialect: Dialect` is a dialect. Any other module there is a file of plain
+mapper functions, found by their names. `prompters/` holds prompter functions.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeVar
+
+from mooltiproxy.errors import ProxyError
+from mooltiproxy.mapping.neutral import Answer, Request, StreamEvent
+
+Config = Mapping[str, Any]
+
+Mapper = Callable[[Any, Config], Any]
+"""`def chatReqFootoBar(ip, cfg={})`: one parsed JSON body in, one out. `cfg` is the endpoint's entry; in answers it also
+holds `request` (the client's body) and `mapped` (the body that was sent)."""
+
+StreamMapper = Callable[[Any, Config, dict[str, Any]], Iterable[Any] | None]
+"""`def chatStreamFootoBar(ip, cfg={}, state={})`: one parsed event of the target in (None once, at its clean end), the
+client's events out: a dict becomes JSON, a str is sent as it is. `state` is an empty dict that lives as long as the stream."""
+
+Prompter = Callable[[Sequence[Mapping[str, Any]], Config], tuple[str, list[str]]]
+"""`def mine(messages, cfg={})`: OpenAI chat messages in; the prompt and its stop strings out."""
+
+Kind = Literal["chat", "text"]
+Framing = Literal["sse", "ndjson"]
+
+
+class StreamReader(Protocol):
+    """Turns one stream's parsed events into neutral events; made anew for each stream."""
+
+    def read(self, event: Any) -> list[StreamEvent]:
+        """Neutral events of one parsed event: a JSON value, or the text of one that is not JSON (`[DONE]`)."""
+
+    def end(self) -> list[StreamEvent]:
+        """What is still held back when the target has ended; a `Failure` if it ended before it had finished."""
+
+
+class StreamWriter(Protocol):
+    """Turns neutral events into one dialect's events, in an order that is always legal; made anew for each stream."""
+
+    def write(self, events: Iterable[StreamEvent]) -> list[Any]:
+        """The dialect's events (JSON values or texts) for these neutral ones."""
+
+    def end(self) -> list[Any]:
+        """The closing events of a stream that went well; nothing after a `Failure`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A request as a target wants it."""
+
+    body: dict[str, Any]
+    dropped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One path of a dialect on which models answer, with all its translations.
+
+    `paths` are the spellings clients use; the first is the one we ask targets at, below their API base. `stream_path` is
+    asked instead where the dialect streams elsewhere.
+    """
+
+    kind: Kind
+    paths: tuple[str, ...]
+    read_request: Callable[[Any], Request]
+    write_request: Callable[[Request, Config], Written]
+    read_answer: Callable[[Any, Request], Answer]
+    write_answer: Callable[[Answer, Request], Any]
+    stream_reader: Callable[[Request], StreamReader]
+    stream_writer: Callable[[Request], StreamWriter]
+    stream_path: str | None = None
+    framing: Framing = "sse"
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """An HTTP API of LLMs. `base` is the prefix of its paths that a target's `url` may already hold (`/v1`).
+
+    `other_paths` pass through untouched to a target of the same dialect: they carry nothing that we translate.
+    """
+
+    name: str
+    doc: str
+    base: str
+    endpoints: tuple[Endpoint, ...]
+    write_error: Callable[[ProxyError, str], dict[str, Any]]
+    write_stream_error: Callable[[ProxyError, str], Any]
+    other_paths: frozenset[str] = field(default_factory=frozenset)
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def asks_at(paths: Mapping[str, str]) -> Callable[[F], F]:
+    """Mark a stream mapper: its target streams at another path than it answers at, `{path: stream path}`."""
+
+    def mark(function: F) -> F:
+        function.stream_paths = dict(paths)  # type: ignore[attr-defined]
+        return function
+
+    return mark

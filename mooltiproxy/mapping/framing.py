@@ -1,0 +1,129 @@
+"""Stream framing, bytes in and bytes out: server-sent events and newline-delimited JSON. No I/O.
+
+SSE after the WHATWG HTML standard, section 9.2.6 (Interpreting an event stream): lines end with LF, CRLF or CR, an event
+ends at a blank line, `:` begins a comment. Only `data` matters to the dialects we speak: where events are named, the name
+is repeated inside the data.
+"""
+
+from typing import Any, Protocol
+
+import orjson
+
+from mooltiproxy.errors import UpstreamBroken
+
+MAX_EVENT = 64 * 1024 * 1024
+"""Bytes of one unfinished event: an upstream that never ends its line must not fill the memory."""
+
+DONE = "[DONE]"
+KEEPALIVE_SSE = b": keep-alive\n\n"
+
+
+class Decoder(Protocol):
+    """Cuts a byte stream into the data of its events, whatever way the bytes arrive."""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The data of every event that is complete now."""
+
+    def end(self) -> list[bytes]:
+        """The data of a last event that lacks only its line end."""
+
+
+class SSEDecoder:
+    """Server-sent events; comments, `event:`, `id:` and `retry:` are passed over."""
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+        self._lines: list[bytes] = []
+        self._size = 0
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The data of every event that is complete now; raises UpstreamBroken for an endless one."""
+        if b"\n" not in data and b"\r" not in data and not self._rest.endswith(b"\r"):
+            self._rest += data
+            self._check_size()
+            return []
+        data = bytes(self._rest) + data
+        if b"\r" in data:
+            # A CR at the very end may be half of a CRLF: wait for the next byte.
+            held = data.endswith(b"\r")
+            lines = (data[:-1] if held else data).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+            self._rest = bytearray(lines.pop() + (b"\r" if held else b""))
+        else:
+            lines = data.split(b"\n")
+            self._rest = bytearray(lines.pop())
+        return self._events(lines)
+
+    def end(self) -> list[bytes]:
+        """The data of a last event whose blank line is missing: many servers close without it."""
+        rest, self._rest = bytes(self._rest).rstrip(b"\r"), bytearray()
+        return self._events([rest, b""])
+
+    def _check_size(self) -> None:
+        if len(self._rest) > MAX_EVENT:
+            raise UpstreamBroken("the target's stream has an event without end")
+
+    def _events(self, lines: list[bytes]) -> list[bytes]:
+        events = []
+        for line in lines:
+            if line.startswith(b"data:"):
+                self._lines.append(line[6:] if line.startswith(b"data: ") else line[5:])
+                self._size += len(line)
+                if self._size > MAX_EVENT:
+                    raise UpstreamBroken("the target's stream has an event without end")
+            elif not line and self._lines:
+                events.append(self._lines[0] if len(self._lines) == 1 else b"\n".join(self._lines))
+                self._lines = []
+                self._size = 0
+        return events
+
+
+class NDJSONDecoder:
+    """One JSON value a line; empty lines are passed over."""
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Every line that is complete now; raises UpstreamBroken for an endless one."""
+        if b"\n" not in data:
+            self._rest += data
+            if len(self._rest) > MAX_EVENT:
+                raise UpstreamBroken("the target's stream has a line without end")
+            return []
+        *lines, rest = (bytes(self._rest) + data).split(b"\n")
+        self._rest = bytearray(rest)
+        return [line for line in lines if line.strip()]
+
+    def end(self) -> list[bytes]:
+        """The last line, if its line end is missing."""
+        rest, self._rest = bytes(self._rest), bytearray()
+        return [rest] if rest.strip() else []
+
+
+def parse_event(data: bytes) -> Any:
+    """One event's data as JSON, or as text where it is none (`[DONE]`); raises UpstreamBroken for broken JSON."""
+    if data[:1] in b'{["' or data[:1].isdigit():
+        try:
+            return orjson.loads(data) if data != b"[DONE]" else DONE
+        except orjson.JSONDecodeError as error:
+            raise UpstreamBroken("the target's stream has an event that is not JSON") from error
+    return data.decode("utf-8", "replace")
+
+
+def encode_sse(event: Any) -> bytes:
+    """One event without a name; a str is sent as it is, anything else as JSON."""
+    if isinstance(event, str):
+        return "".join(f"data: {line}\n" for line in event.split("\n")).encode() + b"\n"
+    return b"data: " + orjson.dumps(event) + b"\n\n"
+
+
+def encode_named_sse(event: dict[str, Any]) -> bytes:
+    """One event of a dialect that names its events by their `type` (Anthropic, OpenAI Responses)."""
+    return b"event: " + str(event["type"]).encode() + b"\ndata: " + orjson.dumps(event) + b"\n\n"
+
+
+def encode_ndjson(event: Any) -> bytes:
+    """One line. U+2028 and U+2029 are escaped: clients that split lines by Unicode rules would cut there."""
+    return (
+        orjson.dumps(event).replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029") + b"\n"
+    )

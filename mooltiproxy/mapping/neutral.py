@@ -1,0 +1,272 @@
+"""The neutral form: everything that any dialect can say, once.
+
+Each dialect reads its own JSON into these classes and writes them out again, so n dialects are n modules and not n x n
+pairs. `None` means "not said" throughout. Requests and answers are built once and read often; they are plain data.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Role = Literal["system", "user", "assistant", "tool"]
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
+
+
+@dataclass(slots=True)
+class Text:
+    """A piece of text."""
+
+    text: str
+
+
+@dataclass(slots=True)
+class Image:
+    """An image: base64 `data` with its media type, or a `url`, or a vendor's `file_id`."""
+
+    media_type: str | None = None
+    data: str | None = None
+    url: str | None = None
+    file_id: str | None = None
+    detail: str | None = None
+
+
+@dataclass(slots=True)
+class Audio:
+    """Base64 audio and its format (wav, mp3 ...)."""
+
+    data: str
+    format: str
+
+
+@dataclass(slots=True)
+class Document:
+    """A file: base64 `data` with its media type, or a `url`, or a vendor's `file_id`."""
+
+    media_type: str | None = None
+    data: str | None = None
+    url: str | None = None
+    file_id: str | None = None
+    name: str | None = None
+
+
+@dataclass(slots=True)
+class ToolCall:
+    """A call the model made. `arguments` is the JSON text exactly as received, valid or not."""
+
+    id: str
+    name: str
+    arguments: str
+    signature: str | None = None
+
+
+@dataclass(slots=True)
+class ToolResult:
+    """What a call returned. `name` is empty where the dialect has only the id."""
+
+    call_id: str
+    parts: "list[Part]"
+    name: str = ""
+    is_error: bool = False
+
+
+@dataclass(slots=True)
+class Reasoning:
+    """A thought, with the opaque state its vendor wants back."""
+
+    text: str
+    signature: str | None = None
+    encrypted: str | None = None
+
+
+@dataclass(slots=True)
+class Refusal:
+    """The model's own words for declining."""
+
+    text: str
+
+
+Part = Text | Image | Audio | Document | ToolCall | ToolResult | Reasoning | Refusal
+
+
+@dataclass(slots=True)
+class Turn:
+    """One message of a conversation."""
+
+    role: Role
+    parts: list[Part]
+    name: str | None = None
+
+
+@dataclass(slots=True)
+class Tool:
+    """A function the model may call; `schema` is a JSON Schema, None for no arguments."""
+
+    name: str
+    description: str | None = None
+    schema: Mapping[str, Any] | None = None
+    strict: bool | None = None
+
+
+@dataclass(slots=True)
+class ToolChoice:
+    """`mode` alone, or the names that the choice is limited to."""
+
+    mode: Literal["auto", "none", "required"]
+    names: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Sampling:
+    """How tokens are drawn and when to stop."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    typical_p: float | None = None
+    seed: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    repetition_penalty: float | None = None
+    logit_bias: Mapping[str, float] | None = None
+    stop: tuple[str, ...] = ()
+    max_tokens: int | None = None
+    n: int | None = None
+    best_of: int | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+
+
+@dataclass(slots=True)
+class OutputFormat:
+    """What the answer's text must be: any JSON, JSON of a schema, or text of a regular expression or grammar."""
+
+    kind: Literal["json", "schema", "regex", "grammar"]
+    value: Any = None
+    name: str | None = None
+    strict: bool | None = None
+
+
+@dataclass(slots=True)
+class ReasoningOptions:
+    """How much the model may think, as an effort word or as a token budget."""
+
+    effort: str | None = None
+    budget: int | None = None
+
+
+@dataclass(slots=True)
+class Request:
+    """One question to a model: a conversation (`turns`) or a bare `prompt`.
+
+    `extra` holds the fields of the source dialect that have no place here, so that they can be named as dropped.
+    """
+
+    model: str | None = None
+    turns: list[Turn] = field(default_factory=list)
+    prompt: str | None = None
+    suffix: str | None = None
+    echo: bool = False
+    sampling: Sampling = field(default_factory=Sampling)
+    tools: list[Tool] = field(default_factory=list)
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    output: OutputFormat | None = None
+    reasoning: ReasoningOptions | None = None
+    stream: bool = False
+    include_usage: bool = False
+    user: str | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Usage:
+    """Tokens. `prompt` includes `cached`, `answer` includes `reasoning`; None where the target did not say."""
+
+    prompt: int | None = None
+    answer: int | None = None
+    cached: int | None = None
+    cache_written: int | None = None
+    reasoning: int | None = None
+
+
+@dataclass(slots=True)
+class Choice:
+    """One answer among `n`. `stop_string` is the client's stop string that ended it, where known."""
+
+    parts: list[Part]
+    finish: FinishReason
+    stop_string: str | None = None
+
+
+@dataclass(slots=True)
+class Answer:
+    """A whole answer."""
+
+    choices: list[Choice]
+    usage: Usage | None = None
+    model: str | None = None
+
+
+@dataclass(slots=True)
+class TextDelta:
+    """More text of answer number `index`."""
+
+    text: str
+    index: int = 0
+
+
+@dataclass(slots=True)
+class ReasoningDelta:
+    """More of a thought; `signature` closes it where the vendor signs thoughts."""
+
+    text: str
+    signature: str | None = None
+    index: int = 0
+
+
+@dataclass(slots=True)
+class CallStart:
+    """Tool call number `call` of answer `index` begins."""
+
+    call: int
+    id: str
+    name: str
+    index: int = 0
+
+
+@dataclass(slots=True)
+class CallArguments:
+    """More JSON text of the arguments of call number `call`."""
+
+    call: int
+    text: str
+    index: int = 0
+
+
+@dataclass(slots=True)
+class Finish:
+    """Answer `index` is complete."""
+
+    reason: FinishReason
+    stop_string: str | None = None
+    index: int = 0
+
+
+@dataclass(slots=True)
+class UsageReport:
+    """Tokens so far; the last report counts."""
+
+    usage: Usage
+
+
+@dataclass(slots=True)
+class Failure:
+    """The target broke off after it had begun to answer."""
+
+    message: str
+    status: int = 502
+    code: str | None = None
+
+
+StreamEvent = TextDelta | ReasoningDelta | CallStart | CallArguments | Finish | UsageReport | Failure
