@@ -46,7 +46,7 @@ class System:
     masterkey: str = field(default="", repr=False)
     drain: float = 30.0
     max_body: int = 64 * 1024 * 1024
-    cors: tuple[str, ...] = ()
+    cors: tuple[str, ...] = ("*",)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,75 @@
+"""bearer_auth: no request without the key. Nothing else counts: not Host, path spelling, method or address."""
+
+import hashlib
+import hmac
+from collections.abc import Awaitable, Callable, Collection
+from urllib.parse import unquote_to_bytes
+
+from aiohttp import web
+
+from mooltiproxy.bans import Bans
+from mooltiproxy.config.model import Config
+from mooltiproxy.errors import Unauthorized
+from mooltiproxy.exchange import EXCHANGE, Exchange
+from mooltiproxy.routing import Router
+
+KEY_FIELDS = (b"x-api-key", b"x-goog-api-key")
+HOW = "send it as `Authorization: Bearer KEY` (or x-api-key, x-goog-api-key)"
+
+
+def bearer_auth(
+    config: Config, bans: Bans, router: Router, endpoints: Collection[str]
+) -> Callable[..., Awaitable[web.StreamResponse]]:
+    """A middleware that lets a request through with the master key, and to the proxy's own open endpoints without."""
+    master = digest(config.system.masterkey.encode())
+    open_paths = frozenset(path for path in endpoints if not router.maps(path))
+
+    async def middleware(
+        request: web.BaseRequest, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        exchange = request[EXCHANGE]
+        if exchange.path in open_paths:
+            return await handler(request)
+        offered = credentials(exchange)
+        if not offered:
+            raise Unauthorized(f"a key is needed: {HOW}")
+        # Digests have one length, so the comparison says nothing about the key's, and takes any bytes.
+        if not any([hmac.compare_digest(digest(key), master) for key in offered]):
+            if exchange.may_be_banned and bans.wrong_key(exchange.address):
+                raise Unauthorized("the key is wrong, and this address is banned now")
+            raise Unauthorized(f"the key is wrong: {HOW}")
+        bans.right_key(exchange.address)
+        exchange.key = "master"
+        return await handler(request)
+
+    return middleware
+
+
+def digest(key: bytes) -> bytes:
+    """What keys are compared by."""
+    return hashlib.sha256(key).digest()
+
+
+def credentials(exchange: Exchange) -> list[bytes]:
+    """The keys that a request offers, at most one of each kind; takes `key=` out of the query.
+
+    A header that is given twice offers nothing: which of the two would count is exactly what an attacker plays with.
+    """
+    found: dict[bytes, list[bytes]] = {}
+    for name, value in exchange.request.raw_headers:
+        lower = name.lower()
+        if lower == b"authorization":
+            scheme, _, key = value.partition(b" ")
+            found.setdefault(lower, []).append(key.strip() if scheme.lower() == b"bearer" else b"")
+        elif lower in KEY_FIELDS:
+            found.setdefault(lower, []).append(value)
+    if "key=" in exchange.query:
+        found[b"query"] = take_key_from_query(exchange)
+    return [values[0] if len(values) == 1 else b"" for values in found.values()]
+
+
+def take_key_from_query(exchange: Exchange) -> list[bytes]:
+    """The values of `key=` in the query, which is left without them."""
+    fields = exchange.query.split("&")
+    exchange.query = "&".join(field for field in fields if not field.startswith("key="))
+    return [unquote_to_bytes(field[4:]) for field in fields if field.startswith("key=")]

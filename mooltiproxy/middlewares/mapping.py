@@ -1,0 +1,57 @@
+"""mapping: translates the request on its way in, and lays down for the forwarder how its answer is to be read."""
+
+import logging
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from mooltiproxy.errors import UnsupportedMedia
+from mooltiproxy.exchange import EXCHANGE, Exchange
+from mooltiproxy.mapping.translate import Translated, Translation, loads_request
+
+log = logging.getLogger("mooltiproxy.mapping")
+
+BODILESS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
+FORM = "application/x-www-form-urlencoded"
+DROPPED = b"x-mooltiproxy-dropped"
+
+
+def mapping(*, debug: bool) -> Callable[..., Awaitable[web.StreamResponse]]:
+    """A middleware that writes `exchange.translated`; with `debug` bodies are logged before and after."""
+
+    async def middleware(
+        request: web.BaseRequest, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        exchange = request[EXCHANGE]
+        translation = exchange.route.entry.translation if exchange.route else None
+        if translation is not None and not (request.method in BODILESS and not request.can_read_body):
+            translated = await translate(exchange, translation)
+            exchange.translated = translated
+            if translated.dropped:
+                exchange.headers.append((DROPPED, header_value(translated.dropped)))
+            if debug:
+                log.info("%s: body in: %s", exchange.id, await exchange.body())
+                log.info("%s: body out (%s): %s", exchange.id, translation.description, translated.body)
+        return await handler(request)
+
+    return middleware
+
+
+async def translate(exchange: Exchange, translation: Translation) -> Translated:
+    """The translated request; raises UnsupportedMedia, BadRequest."""
+    request = exchange.request
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise UnsupportedMedia("a body that is to be translated must not be compressed (Content-Encoding)")
+    media_type = request.content_type
+    body = await exchange.body()
+    # curl -d sends JSON as a form; a body without any type counts as application/octet-stream.
+    lenient = media_type in (FORM, "application/octet-stream") and body.lstrip()[:1] in (b"{", b"[")
+    if media_type != "application/json" and not media_type.endswith("+json") and not lenient:
+        raise UnsupportedMedia(f"this endpoint takes application/json, not {media_type}")
+    return translation.request(loads_request(body))
+
+
+def header_value(names: tuple[str, ...]) -> bytes:
+    """What was dropped, as one header value: ASCII, no line ends."""
+    text = "; ".join(names).encode("ascii", "replace")
+    return bytes(byte for byte in text if 32 <= byte < 127)[:1000]

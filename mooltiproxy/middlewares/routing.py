@@ -1,0 +1,60 @@
+"""routing: chooses target and mapping entry by prefix, header or model; `mooltiproxy.routing` decides."""
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from aiohttp import web
+
+from mooltiproxy.errors import BadRequest
+from mooltiproxy.exchange import EXCHANGE, Exchange
+from mooltiproxy.mapping.json_edit import model_of, with_model
+from mooltiproxy.routing import Router, split_target
+
+
+def routing(
+    router: Router, endpoints: Mapping[str, Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]]
+) -> Callable[..., Awaitable[web.StreamResponse]]:
+    """A middleware that writes `exchange.route`, or answers the proxy's own endpoints where no target maps them."""
+    own = {path: endpoint for path, endpoint in endpoints.items() if not router.maps(path)}
+
+    async def middleware(
+        request: web.BaseRequest, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        exchange = request[EXCHANGE]
+        endpoint = own.get(exchange.path)
+        if endpoint is not None:
+            return await endpoint(request)
+        target = named_target(exchange)
+        model = await asked_model(exchange) if router.wants_model and target is None else None
+        exchange.route = router.route(exchange.path, target, model)
+        renamed = exchange.route.model
+        if renamed is not None and renamed.upstream_name != renamed.name:
+            exchange.replace_body(with_model(await exchange.body(), renamed.upstream_name))
+        return await handler(request)
+
+    return middleware
+
+
+def named_target(exchange: Exchange) -> str | None:
+    """The target that the path prefix or the header names, the prefix first; takes the prefix off the path."""
+    name, exchange.path = split_target(exchange.path)
+    if name is not None:
+        return name
+    named = exchange.request.headers.getall("target", ())
+    if len(named) > 1:
+        raise BadRequest("the target header is given more than once", param="target")
+    return named[0].strip() if named else None
+
+
+async def asked_model(exchange: Exchange) -> str | None:
+    """The body's `model`, where the body is JSON."""
+    if not is_json(exchange.request):
+        return None
+    return model_of(await exchange.body())
+
+
+def is_json(request: web.BaseRequest) -> bool:
+    """Whether the parsed media type is JSON, whatever its parameters."""
+    media_type = request.content_type
+    return media_type == "application/json" or media_type.endswith("+json")
+
+

@@ -1,0 +1,77 @@
+"""Where a request goes: its facts and the configuration in, a `Route` out. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mooltiproxy.config.model import Config, MappingEntry, Model, Target
+from mooltiproxy.errors import NotFound
+from mooltiproxy.mapping.dialect import Dialect
+
+TO = "/to/"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The decision: which target, which of its mapping entries, and the model whose name must change, if any."""
+
+    target: Target
+    entry: MappingEntry
+    model: Model | None = None
+
+
+def split_target(path: str) -> tuple[str | None, str]:
+    """`/to/<target>/<rest>` as (target, `/<rest>`), any other path as (None, path)."""
+    if not path.startswith(TO):
+        return None, path
+    name, slash, rest = path[len(TO) :].partition("/")
+    return name, slash + rest or "/"
+
+
+class Router:
+    """The configuration's routes, compiled: each lookup is a dictionary's."""
+
+    def __init__(self, config: Config) -> None:
+        self._targets = config.targets
+        self._default = config.default_target
+        self._models = config.models
+        self._entries = {name: _with_versioned_paths(target.mapping) for name, target in config.targets.items()}
+        self._dialects = _dialect_paths(config.registry.dialects)
+        self._fallback_dialect = config.registry.dialects["openai"]
+        self.wants_model = bool(config.models)
+
+    def dialect_of(self, path: str) -> Dialect:
+        """The dialect that clients of this path speak, OpenAI's where no dialect claims it."""
+        return self._dialects.get(split_target(path)[1], self._fallback_dialect)
+
+    def maps(self, path: str) -> bool:
+        """Whether any target has an explicit or derived entry for this client path."""
+        return any(path in entries for entries in self._entries.values())
+
+    def route(self, path: str, target: str | None, model: str | None) -> Route:
+        """The route for a client path.
+
+        `target` is what the client named by prefix or header, `model` its body's model, looked up where it named none.
+        Raises NotFound for an unknown target and for a path that the target does not map.
+        """
+        known = self._models.get(model) if target is None and model is not None else None
+        name = target or (known.target if known else self._default)
+        entries = self._entries.get(name)
+        if entries is None:
+            raise NotFound("there is no such target: see `targets:` in the proxy's configuration", param="target")
+        entry = entries.get(path)
+        if entry is None:
+            raise NotFound(f"target {name} does not map this path: see its `mapping:` in the proxy's configuration")
+        return Route(self._targets[name], entry, known)
+
+
+def _with_versioned_paths(mapping: Mapping[str, MappingEntry]) -> dict[str, MappingEntry]:
+    """The entries, also under `/v1`: clients whose base URL ends in /v1 meet mappings written without it."""
+    return {f"/v1{path}": entry for path, entry in mapping.items()} | dict(mapping)
+
+
+def _dialect_paths(dialects: Mapping[str, Dialect]) -> dict[str, Dialect]:
+    table: dict[str, Dialect] = {}
+    for dialect in dialects.values():
+        for path in (*(path for endpoint in dialect.endpoints for path in endpoint.paths), *dialect.other_paths):
+            table.setdefault(path, dialect)
+    return table

@@ -1,0 +1,149 @@
+"""Runs the proxy: makes the chain, listens, reloads on SIGHUP, drains on SIGTERM. One process, one event loop."""
+
+import asyncio
+import gc
+import logging
+import signal
+import ssl
+import sys
+from collections.abc import Callable
+
+from mooltiproxy.bans import Bans
+from mooltiproxy.config.model import TLS, Config
+from mooltiproxy.endpoints import ENDPOINTS
+from mooltiproxy.errors import ConfigError, Problem
+from mooltiproxy.listener import Current, Listener
+from mooltiproxy.middlewares import Parts, build_chain
+from mooltiproxy.middlewares.access_log import AccessLog
+from mooltiproxy.routing import Router
+from mooltiproxy.upstream.forward import Forwarder
+from mooltiproxy.upstream.session import PooledSession
+
+log = logging.getLogger("mooltiproxy")
+
+BACKLOG = 2048
+TLS_HANDSHAKE_TIMEOUT = 15.0
+NO_KEY = "there is no master key: set MOOLTIPROXY_KEY in the environment, e.g. to `openssl rand -hex 24`"
+
+
+def serve(config: Config, *, verbose: bool = False, reload: Callable[[], Config] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; the exit code. `reload` makes the new configuration on SIGHUP.
+
+    Raises ConfigError for what cannot be served, OSError where the address cannot be bound.
+    """
+    if not config.system.masterkey:
+        raise ConfigError(Problem(NO_KEY))
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr
+    )
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    server = Server(config, reload)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(server.run())
+    return 0
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:  # Windows has none
+        return None
+    return uvloop.new_event_loop
+
+
+class Server:
+    """The running proxy; owns the session, the bans and the listener, which outlive a reload."""
+
+    def __init__(self, config: Config, reload: Callable[[], Config] | None = None) -> None:
+        self._config = config
+        self._reload = reload
+        self._stop = asyncio.Event()
+
+    async def run(self) -> None:
+        """Listen, serve, and return once drained."""
+        config = self._config
+        tls = tls_context(config.system.tls) if config.system.tls else None
+        self._session = PooledSession()
+        self._bans = Bans(config.cerbere.max_tries, config.cerbere.ban)
+        self._log = AccessLog(sys.stdout)
+        listener = Listener(self._current(config))
+        loop = asyncio.get_running_loop()
+        self._handle_signals(loop, listener)
+        socket = await loop.create_server(
+            listener,
+            config.system.host,
+            config.system.port,
+            ssl=tls,
+            ssl_handshake_timeout=TLS_HANDSHAKE_TIMEOUT if tls else None,
+            backlog=BACKLOG,
+        )
+        gc.collect()
+        gc.freeze()  # what was made until now lives as long as the process: the collector need not look at it
+        scheme = "https" if tls else "http"
+        for bound in socket.sockets:
+            host, port = bound.getsockname()[:2]
+            log.info("listening on %s://%s:%d", scheme, f"[{host}]" if ":" in host else host, port)
+        await self._stop.wait()
+        socket.close()
+        await self._drain(listener)
+
+    def _current(self, config: Config) -> Current:
+        router = Router(config)
+        forwarder = Forwarder(config, self._session, router.dialect_of)
+        parts = Parts(config, router, self._bans, self._log, ENDPOINTS)
+        return Current(build_chain(parts, forwarder.forward), router, config.system.max_body)
+
+    async def _drain(self, listener: Listener) -> None:
+        """Let open answers finish, then end what is left."""
+        listener.pre_shutdown()
+        try:
+            async with asyncio.timeout(self._config.system.drain):
+                await listener.drained()
+        except TimeoutError:
+            log.warning("%d answers were cut: they took longer than system.drain allows", listener.active)
+        await listener.close()
+        await self._session.close()
+        self._log.flush()
+
+    def _handle_signals(self, loop: asyncio.AbstractEventLoop, listener: Listener) -> None:
+        if sys.platform == "win32":
+            return
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(name, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._apply_new_configuration, listener)
+
+    def _apply_new_configuration(self, listener: Listener) -> None:
+        """Validate first, then swap the chain at once; a bad file changes nothing and says why."""
+        if self._reload is None:
+            log.warning("nothing to reload: the proxy was started without a configuration file")
+            return
+        try:
+            config = self._reload()
+            listener.current = self._current(config)
+        except ConfigError as error:
+            log.error("the configuration was not reloaded:\n%s", error)
+            return
+        if (config.system.host, config.system.port, config.system.tls) != (
+            self._config.system.host,
+            self._config.system.port,
+            self._config.system.tls,
+        ):
+            log.warning("system.host, port and ssl change only with a restart")
+        self._config = config
+        self._bans.configure(config.cerbere.max_tries, config.cerbere.ban)
+        log.info("the configuration was reloaded")
+
+
+def tls_context(tls: TLS) -> ssl.SSLContext:
+    """The listener's TLS: 1.2 or newer, HTTP/1.1, a client certificate where `client_ca` is set; raises ConfigError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_cert_chain(tls.cert, tls.key)
+        if tls.client_ca:
+            context.load_verify_locations(tls.client_ca)
+            context.verify_mode = ssl.CERT_REQUIRED
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(Problem(f"the certificates cannot be used: {error}", path=("system", "ssl"))) from error
+    return context

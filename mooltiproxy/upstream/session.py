@@ -1,0 +1,135 @@
+"""Connections to targets: opened, kept for reuse, expired and timed. The only place where upstream sockets are made."""
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from mooltiproxy.errors import UpstreamTimeout, UpstreamUnreachable
+from mooltiproxy.upstream.connection import Connection
+
+SWEEP = 0.25
+"""Seconds between two looks at the clocks of busy connections and at idle ones."""
+
+IDLE_PLAIN, IDLE_TLS = 4.0, 30.0
+"""Seconds that an idle connection is kept. uvicorn and cpp-httplib, which most local model servers stand on, close
+theirs after 5; public clouds keep theirs for minutes, and there a new TLS handshake costs far more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where connections go. `base` is the path prefix of the target's url, without a trailing slash."""
+
+    host: str
+    port: int
+    tls: bool
+    authority: str
+    base: str
+
+    @classmethod
+    def of(cls, url: str) -> "Origin":
+        """The origin of a target's url, which the configuration has validated."""
+        parts = urlsplit(url)
+        tls = parts.scheme == "https"
+        host = parts.hostname or ""
+        return cls(host, parts.port or (443 if tls else 80), tls, parts.netloc, parts.path.rstrip("/"))
+
+
+class Session(Protocol):
+    """What the forwarder needs of a pool."""
+
+    async def acquire(self, origin: Origin, connect_timeout: float | None, *, fresh: bool = False) -> Connection:
+        """A connection that can take one request; raises UpstreamUnreachable, UpstreamTimeout."""
+
+    async def close(self) -> None:
+        """Close every connection."""
+
+
+class PooledSession:
+    """Keeps idle connections by origin, last in first out. Owns every connection, busy and idle."""
+
+    def __init__(self) -> None:
+        self._idle: dict[Origin, list[Connection]] = {}
+        self._open: set[Connection] = set()
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._tls: ssl.SSLContext | None = None
+        self._loop = asyncio.get_running_loop()
+
+    async def acquire(self, origin: Origin, connect_timeout: float | None, *, fresh: bool = False) -> Connection:
+        """An idle connection of this origin, or a new one."""
+        idle = self._idle.get(origin)
+        while idle and not fresh:
+            connection = idle.pop()
+            if connection.is_usable():
+                return connection
+        return await self._connect(origin, connect_timeout)
+
+    async def close(self) -> None:
+        """Close every connection; busy ones tell nobody."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for connection in list(self._open):
+            connection.close()
+
+    def counts(self) -> Mapping[str, int]:
+        """How many connections are open, and how many of them are idle."""
+        idle = sum(len(connections) for connections in self._idle.values())
+        return {"open": len(self._open), "idle": idle}
+
+    def __repr__(self) -> str:
+        counts = self.counts()
+        return f"<PooledSession {counts['open'] - counts['idle']} busy, {counts['idle']} idle>"
+
+    async def _connect(self, origin: Origin, timeout: float | None) -> Connection:
+        idle = self._idle.setdefault(origin, [])
+        try:
+            async with asyncio.timeout(timeout):
+                _, connection = await self._loop.create_connection(
+                    lambda: Connection(idle.append, lambda closed: self._forget(closed, idle)),
+                    origin.host,
+                    origin.port,
+                    ssl=self._tls_context() if origin.tls else None,
+                )
+        except TimeoutError:
+            raise UpstreamTimeout("the target could not be connected to in time (timeout: connect)") from None
+        except ssl.SSLError as error:
+            raise UpstreamUnreachable(f"the target's TLS handshake failed: {_reason(error)}") from error
+        except OSError as error:
+            raise UpstreamUnreachable("the target cannot be connected to: is it running?") from error
+        self._open.add(connection)
+        self._sweep_later()
+        return connection
+
+    def _forget(self, connection: Connection, idle: list[Connection]) -> None:
+        self._open.discard(connection)
+        if connection in idle:
+            idle.remove(connection)
+
+    def _tls_context(self) -> ssl.SSLContext:
+        if self._tls is None:
+            self._tls = ssl.create_default_context()
+            self._tls.set_alpn_protocols(["http/1.1"])
+        return self._tls
+
+    def _sweep_later(self) -> None:
+        if self._sweeper is None:
+            self._sweeper = self._loop.call_later(SWEEP, self._sweep)
+
+    def _sweep(self) -> None:
+        now = self._loop.time()
+        for connection in list(self._open):
+            connection.check(now)
+        for origin, idle in self._idle.items():
+            oldest = now - (IDLE_TLS if origin.tls else IDLE_PLAIN)
+            for connection in [connection for connection in idle if connection.idle_since < oldest]:
+                connection.close()
+        self._sweeper = None
+        if self._open:
+            self._sweep_later()
+
+
+def _reason(error: ssl.SSLError) -> str:
+    """OpenSSL's own words without the source line: they name no secret."""
+    return getattr(error, "verify_message", "") or error.reason or type(error).__name__
