@@ -1,7 +1,7 @@
 """What a dialect module exports, and the contract of mapper, stream mapper and prompter functions.
 
-A module in `mappers/` that has a module-level `dialect: Dialect` is a dialect. Any other module there is a file of plain
-mapper functions, found by their names. `prompters/` holds prompter functions.
+A module in `mappers/` that has a module-level `dialect: Dialect` is a dialect. Any other module there is a file of
+plain mapper functions, found by their names. `prompters/` holds prompter functions.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,22 +14,30 @@ from mooltiproxy.mapping.neutral import Answer, Request, StreamEvent
 Config = Mapping[str, Any]
 
 Mapper = Callable[[Any, Config], Any]
-"""`def chatReqFootoBar(ip, cfg={})`: one parsed JSON body in, one out. `cfg` is the endpoint's entry; in answers it also
-holds `request` (the client's body) and `mapped` (the body that was sent)."""
+"""`def chatReqFootoBar(ip, cfg={})`: one parsed JSON body in, one out. `cfg` is the endpoint's entry; in answers it
+also holds `request` (the client's body) and `mapped` (the body that was sent). Within one request `cfg` also has `dropped`,
+a list to which a mapper adds the names of fields that it left out, and `notes`, an empty dict in which a request
+mapper may leave what the mappers of the answer need."""
 
 StreamMapper = Callable[[Any, Config, dict[str, Any]], Iterable[Any] | None]
 """`def chatStreamFootoBar(ip, cfg={}, state={})`: one parsed event of the target in (None once, at its clean end), the
-client's events out: a dict becomes JSON, a str is sent as it is. `state` is an empty dict that lives as long as the stream."""
+client's events out: a dict becomes JSON, a str is sent as it is. `state` is an empty dict that lives as long as the
+stream; `state["done"] = True` says that nothing the target may still send matters."""
 
 Prompter = Callable[[Sequence[Mapping[str, Any]], Config], tuple[str, list[str]]]
 """`def mine(messages, cfg={})`: OpenAI chat messages in; the prompt and its stop strings out."""
 
 Kind = Literal["chat", "text"]
-Framing = Literal["sse", "ndjson"]
+Framing = Literal["sse", "named_sse", "ndjson"]
 
 
 class StreamReader(Protocol):
-    """Turns one stream's parsed events into neutral events; made anew for each stream."""
+    """Turns one stream's parsed events into neutral events; made anew for each stream.
+
+    `done` becomes true when nothing that the target may still send matters.
+    """
+
+    done: bool
 
     def read(self, event: Any) -> list[StreamEvent]:
         """Neutral events of one parsed event: a JSON value, or the text of one that is not JSON (`[DONE]`)."""
@@ -39,13 +47,16 @@ class StreamReader(Protocol):
 
 
 class StreamWriter(Protocol):
-    """Turns neutral events into one dialect's events, in an order that is always legal; made anew for each stream."""
+    """Turns neutral events into one dialect's events, in an order that is always legal; made anew for each stream.
+
+    `Failure` is not for writers: whoever drives the stream raises it as an error instead.
+    """
 
     def write(self, events: Iterable[StreamEvent]) -> list[Any]:
         """The dialect's events (JSON values or texts) for these neutral ones."""
 
     def end(self) -> list[Any]:
-        """The closing events of a stream that went well; nothing after a `Failure`."""
+        """The closing events of a stream that went well; raises UpstreamBroken if an answer lacks its `Finish`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +71,8 @@ class Written:
 class Endpoint:
     """One path of a dialect on which models answer, with all its translations.
 
-    `paths` are the spellings clients use; the first is the one we ask targets at, below their API base. `stream_path` is
-    asked instead where the dialect streams elsewhere.
+    `paths` are the spellings clients use; the first is the one we ask targets at, below their API base. `stream_path`
+    is asked instead where the dialect streams elsewhere.
     """
 
     kind: Kind

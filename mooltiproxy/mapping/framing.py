@@ -1,8 +1,8 @@
 """Stream framing, bytes in and bytes out: server-sent events and newline-delimited JSON. No I/O.
 
-SSE after the WHATWG HTML standard, section 9.2.6 (Interpreting an event stream): lines end with LF, CRLF or CR, an event
-ends at a blank line, `:` begins a comment. Only `data` matters to the dialects we speak: where events are named, the name
-is repeated inside the data.
+SSE after the WHATWG HTML standard, section 9.2.6 (Interpreting an event stream): lines end with LF, CRLF or CR, an
+event ends at a blank line, `:` begins a comment. Only `data` matters to the dialects we speak: where events are named,
+the name is repeated inside the data.
 """
 
 from typing import Any, Protocol
@@ -14,6 +14,7 @@ from mooltiproxy.errors import UpstreamBroken
 MAX_EVENT = 64 * 1024 * 1024
 """Bytes of one unfinished event: an upstream that never ends its line must not fill the memory."""
 
+BOM = b"\xef\xbb\xbf"
 DONE = "[DONE]"
 KEEPALIVE_SSE = b": keep-alive\n\n"
 
@@ -35,6 +36,7 @@ class SSEDecoder:
         self._rest = bytearray()
         self._lines: list[bytes] = []
         self._size = 0
+        self._begun = False
 
     def feed(self, data: bytes) -> list[bytes]:
         """The data of every event that is complete now; raises UpstreamBroken for an endless one."""
@@ -42,7 +44,7 @@ class SSEDecoder:
             self._rest += data
             self._check_size()
             return []
-        data = bytes(self._rest) + data
+        data = self._without_bom(bytes(self._rest) + data)
         if b"\r" in data:
             # A CR at the very end may be half of a CRLF: wait for the next byte.
             held = data.endswith(b"\r")
@@ -55,8 +57,15 @@ class SSEDecoder:
 
     def end(self) -> list[bytes]:
         """The data of a last event whose blank line is missing: many servers close without it."""
-        rest, self._rest = bytes(self._rest).rstrip(b"\r"), bytearray()
+        rest, self._rest = self._without_bom(bytes(self._rest)).rstrip(b"\r"), bytearray()
         return self._events([rest, b""])
+
+    def _without_bom(self, data: bytes) -> bytes:
+        """One byte order mark may stand at the very beginning; the first line is whole when this is called."""
+        if self._begun:
+            return data
+        self._begun = True
+        return data.removeprefix(BOM)
 
     def _check_size(self) -> None:
         if len(self._rest) > MAX_EVENT:
@@ -71,7 +80,9 @@ class SSEDecoder:
                 if self._size > MAX_EVENT:
                     raise UpstreamBroken("the target's stream has an event without end")
             elif not line and self._lines:
-                events.append(self._lines[0] if len(self._lines) == 1 else b"\n".join(self._lines))
+                event = self._lines[0] if len(self._lines) == 1 else b"\n".join(self._lines)
+                if event:
+                    events.append(event)
                 self._lines = []
                 self._size = 0
         return events
@@ -102,9 +113,10 @@ class NDJSONDecoder:
 
 def parse_event(data: bytes) -> Any:
     """One event's data as JSON, or as text where it is none (`[DONE]`); raises UpstreamBroken for broken JSON."""
-    if data[:1] in b'{["' or data[:1].isdigit():
+    data = data.strip()
+    if data.startswith((b"{", b"[", b'"')) and data != b"[DONE]":
         try:
-            return orjson.loads(data) if data != b"[DONE]" else DONE
+            return orjson.loads(data)
         except orjson.JSONDecodeError as error:
             raise UpstreamBroken("the target's stream has an event that is not JSON") from error
     return data.decode("utf-8", "replace")
@@ -113,7 +125,8 @@ def parse_event(data: bytes) -> Any:
 def encode_sse(event: Any) -> bytes:
     """One event without a name; a str is sent as it is, anything else as JSON."""
     if isinstance(event, str):
-        return "".join(f"data: {line}\n" for line in event.split("\n")).encode() + b"\n"
+        lines = event.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        return "".join(f"data: {line}\n" for line in lines).encode() + b"\n"
     return b"data: " + orjson.dumps(event) + b"\n\n"
 
 
@@ -124,6 +137,5 @@ def encode_named_sse(event: dict[str, Any]) -> bytes:
 
 def encode_ndjson(event: Any) -> bytes:
     """One line. U+2028 and U+2029 are escaped: clients that split lines by Unicode rules would cut there."""
-    return (
-        orjson.dumps(event).replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029") + b"\n"
-    )
+    line = orjson.dumps(event).replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029")
+    return line + b"\n"

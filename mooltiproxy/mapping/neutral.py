@@ -156,10 +156,22 @@ class ReasoningOptions:
 
 
 @dataclass(slots=True)
+class TokenProbability:
+    """A token of an answer with its log probability, and the likeliest tokens at its place with theirs."""
+
+    text: str
+    logprob: float
+    top: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(slots=True)
 class Request:
     """One question to a model: a conversation (`turns`) or a bare `prompt`.
 
     `extra` holds the fields of the source dialect that have no place here, so that they can be named as dropped.
+    `functions_api` is set for clients of OpenAI's deprecated `functions`, who read only `function_call` in answers.
+    `template_stops` are the stop strings of a prompt template: set by the writer that renders the conversation, and cut
+    from the answer by the reader of the same dialect.
     """
 
     model: str | None = None
@@ -176,6 +188,8 @@ class Request:
     stream: bool = False
     include_usage: bool = False
     user: str | None = None
+    functions_api: bool = False
+    template_stops: tuple[str, ...] = ()
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -197,6 +211,7 @@ class Choice:
     parts: list[Part]
     finish: FinishReason
     stop_string: str | None = None
+    logprobs: list[TokenProbability] | None = None
 
 
 @dataclass(slots=True)
@@ -210,7 +225,16 @@ class Answer:
 
 @dataclass(slots=True)
 class TextDelta:
-    """More text of answer number `index`."""
+    """More text of answer number `index`; `logprobs` are those of its tokens."""
+
+    text: str
+    index: int = 0
+    logprobs: list[TokenProbability] | None = None
+
+
+@dataclass(slots=True)
+class RefusalDelta:
+    """More of the model's own words for declining."""
 
     text: str
     index: int = 0
@@ -218,10 +242,11 @@ class TextDelta:
 
 @dataclass(slots=True)
 class ReasoningDelta:
-    """More of a thought; `signature` closes it where the vendor signs thoughts."""
+    """More of a thought; `signature` or `encrypted` closes it where the vendor wants such state back."""
 
     text: str
     signature: str | None = None
+    encrypted: str | None = None
     index: int = 0
 
 
@@ -233,6 +258,7 @@ class CallStart:
     id: str
     name: str
     index: int = 0
+    signature: str | None = None
 
 
 @dataclass(slots=True)
@@ -269,4 +295,4 @@ class Failure:
     code: str | None = None
 
 
-StreamEvent = TextDelta | ReasoningDelta | CallStart | CallArguments | Finish | UsageReport | Failure
+StreamEvent = TextDelta | RefusalDelta | ReasoningDelta | CallStart | CallArguments | Finish | UsageReport | Failure

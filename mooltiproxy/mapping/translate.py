@@ -12,52 +12,53 @@ from typing import Any, Protocol
 import orjson
 
 from mooltiproxy.errors import BadRequest, InternalError, ProxyError, UpstreamBroken
-from mooltiproxy.mapping.dialect import Dialect, Endpoint, Mapper, Prompter, StreamMapper
+from mooltiproxy.mapping.dialect import Dialect, Endpoint, Mapper, Prompter, StreamMapper, StreamReader, StreamWriter
 from mooltiproxy.mapping.framing import (
     DONE,
     Decoder,
     NDJSONDecoder,
     SSEDecoder,
+    encode_named_sse,
     encode_ndjson,
     encode_sse,
     parse_event,
 )
-from mooltiproxy.mapping.neutral import (
-    Answer,
-    CallArguments,
-    CallStart,
-    Choice,
-    Failure,
-    Finish,
-    FinishReason,
-    Part,
-    Reasoning,
-    ReasoningDelta,
-    Refusal,
-    Request,
-    StreamEvent,
-    Text,
-    TextDelta,
-    ToolCall,
-    Usage,
-    UsageReport,
-)
+from mooltiproxy.mapping.gather import answer_of, failure_error, stream_of
+from mooltiproxy.mapping.neutral import Answer, Failure, Request, StreamEvent
 
 log = logging.getLogger("mooltiproxy.mapping")
 
-MEDIA_TYPES = {"sse": "text/event-stream; charset=utf-8", "ndjson": "application/x-ndjson", "json": "application/json"}
-STREAMING_MEDIA = {"text/event-stream": SSEDecoder, "application/x-ndjson": NDJSONDecoder}
+MEDIA_TYPES = {
+    "sse": "text/event-stream; charset=utf-8",
+    "named_sse": "text/event-stream; charset=utf-8",
+    "ndjson": "application/x-ndjson",
+    "json": "application/json",
+}
+STREAMING_MEDIA: Mapping[str, Callable[[], Decoder]] = {
+    "text/event-stream": SSEDecoder,
+    "application/x-ndjson": NDJSONDecoder,
+}
+ENCODERS: Mapping[str, Callable[[Any], bytes]] = {
+    "sse": encode_sse,
+    "named_sse": encode_named_sse,
+    "ndjson": encode_ndjson,
+}
 
 
 class AnswerTranslator(Protocol):
     """Turns the bytes of one answer into the client's bytes; every call may raise a ProxyError.
 
     `live` translators give bytes as they come; the others give everything at `end()`, so that until then an error can
-    still be answered with its own status.
+    still be answered with its own status. Once `done` is true nothing that the target may still send matters: `end()`
+    may be called at once and the target's connection closed.
     """
 
     media_type: str
     live: bool
+
+    @property
+    def done(self) -> bool:
+        """Whether the answer is complete although the target has not ended."""
 
     def feed(self, data: bytes) -> bytes:
         """The client's bytes for these bytes of the target."""
@@ -68,7 +69,11 @@ class AnswerTranslator(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Translated:
-    """One translated request. `stream_path` replaces the entry's path where the target streams elsewhere."""
+    """One translated request. `stream_path` replaces the entry's path where the target streams elsewhere.
+
+    `answer` takes the media type of the target's answer, in lower case and without parameters, and gives None for an
+    answer that passes untouched.
+    """
 
     body: bytes
     answer: Callable[[str], AnswerTranslator | None]
@@ -86,91 +91,11 @@ class Translation(Protocol):
         """Translate one parsed request body; raises ProxyError (BadRequest for what the target cannot be asked)."""
 
 
-def stream_of(answer: Answer) -> list[StreamEvent]:
-    """A whole answer as the events of a stream: for a target that answers whole what was asked for as a stream."""
-    events: list[StreamEvent] = []
-    for index, choice in enumerate(answer.choices):
-        calls = 0
-        for part in choice.parts:
-            if isinstance(part, Text | Refusal):
-                events.append(TextDelta(part.text, index))
-            elif isinstance(part, Reasoning):
-                events.append(ReasoningDelta(part.text, part.signature, index))
-            elif isinstance(part, ToolCall):
-                events += [CallStart(calls, part.id, part.name, index), CallArguments(calls, part.arguments, index)]
-                calls += 1
-        events.append(Finish(choice.finish, choice.stop_string, index))
-    if answer.usage:
-        events.append(UsageReport(answer.usage))
-    return events
-
-
-class _Gathered:
-    """The parts of one choice while a stream is gathered."""
-
-    def __init__(self) -> None:
-        self.text: list[str] = []
-        self.reasoning: list[str] = []
-        self.signature: str | None = None
-        self.calls: dict[int, ToolCall] = {}
-        self.finish: FinishReason | None = None
-        self.stop_string: str | None = None
-
-    def choice(self) -> Choice:
-        parts: list[Part] = []
-        if self.reasoning or self.signature:
-            parts.append(Reasoning("".join(self.reasoning), self.signature))
-        if self.text:
-            parts.append(Text("".join(self.text)))
-        parts += [self.calls[number] for number in sorted(self.calls)]
-        if self.finish is None:
-            raise UpstreamBroken("the target's stream ended before its answer was complete")
-        return Choice(parts, self.finish, self.stop_string)
-
-
-def answer_of(events: list[StreamEvent]) -> Answer:
-    """A whole answer from a stream's events; raises UpstreamBroken when the stream failed or is unfinished."""
-    choices: dict[int, _Gathered] = {}
-    usage: Usage | None = None
-    for event in events:
-        if isinstance(event, UsageReport):
-            usage = event.usage
-            continue
-        if isinstance(event, Failure):
-            raise failure_error(event)
-        choice = choices.setdefault(event.index, _Gathered())
-        if isinstance(event, TextDelta):
-            choice.text.append(event.text)
-        elif isinstance(event, ReasoningDelta):
-            choice.reasoning.append(event.text)
-            choice.signature = event.signature or choice.signature
-        elif isinstance(event, CallStart):
-            choice.calls[event.call] = ToolCall(event.id, event.name, "")
-        elif isinstance(event, CallArguments):
-            choice.calls[event.call].arguments += event.text
-        else:
-            choice.finish, choice.stop_string = event.reason, event.stop_string
-    if not choices:
-        raise UpstreamBroken("the target's stream ended before its answer was complete")
-    return Answer([choices[index].choice() for index in sorted(choices)], usage)
-
-
-def failure_error(failure: Failure) -> UpstreamBroken:
-    """The error that a failed stream ends with."""
-    return UpstreamBroken(failure.message, code=failure.code, status=failure.status)
-
-
-def _loads(data: bytes) -> Any:
-    try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise UpstreamBroken("the target's answer is not JSON") from error
-
-
 class _Whole:
     """Gathers a whole JSON body, then hands it to `finish`."""
 
     live = False
+    done = False
 
     def __init__(self, media_type: str, finish: Callable[[Any], bytes]) -> None:
         self.media_type = media_type
@@ -182,7 +107,20 @@ class _Whole:
         return b""
 
     def end(self) -> bytes:
-        return self._finish(_loads(bytes(self._data)))
+        try:
+            body = orjson.loads(self._data)
+        except orjson.JSONDecodeError as error:
+            raise UpstreamBroken("the target's answer is not JSON") from error
+        return self._finish(body)
+
+
+class _NeutralEvents(Protocol):
+    @property
+    def done(self) -> bool: ...
+
+    def read(self, event: Any) -> list[StreamEvent]: ...
+
+    def end(self) -> list[StreamEvent]: ...
 
 
 class _GatheredStream:
@@ -191,28 +129,111 @@ class _GatheredStream:
     live = False
     media_type = MEDIA_TYPES["json"]
 
-    def __init__(self, decoder: Decoder, events: "_Events", finish: Callable[[Answer], bytes]) -> None:
+    def __init__(self, decoder: Decoder, events: _NeutralEvents, finish: Callable[[Answer], bytes]) -> None:
         self._decoder = decoder
         self._events = events
         self._finish = finish
         self._seen: list[StreamEvent] = []
 
+    @property
+    def done(self) -> bool:
+        return self._events.done
+
     def feed(self, data: bytes) -> bytes:
-        for event in self._decoder.feed(data):
-            self._seen += self._events.read(parse_event(event))
+        self._read(self._decoder.feed(data))
         return b""
 
     def end(self) -> bytes:
-        for event in self._decoder.end():
-            self._seen += self._events.read(parse_event(event))
+        self._read(self._decoder.end())
         self._seen += self._events.end()
         return self._finish(answer_of(self._seen))
 
+    def _read(self, events: list[bytes]) -> None:
+        for event in events:
+            self._seen += self._events.read(parse_event(event))
 
-class _Events(Protocol):
-    def read(self, event: Any) -> list[StreamEvent]: ...
 
-    def end(self) -> list[StreamEvent]: ...
+class _ClientEvents(Protocol):
+    @property
+    def done(self) -> bool: ...
+
+    def read(self, event: Any) -> list[Any]: ...
+
+    def end(self) -> list[Any]: ...
+
+
+class _LiveStream:
+    """A stream that is translated as it comes: each read of the target becomes at most one write to the client.
+
+    An error behind events of the same read waits for the next call, so that the client still gets what came before it.
+    """
+
+    live = True
+
+    def __init__(self, decoder: Decoder, events: _ClientEvents, framing: str) -> None:
+        self.media_type = MEDIA_TYPES[framing]
+        self._decoder = decoder
+        self._events = events
+        self._encode = ENCODERS[framing]
+        self._error: ProxyError | None = None
+
+    @property
+    def done(self) -> bool:
+        return self._events.done
+
+    def feed(self, data: bytes) -> bytes:
+        if self._error:
+            raise self._error
+        return self._read(self._decoder.feed(data))
+
+    def end(self) -> bytes:
+        if self._error:
+            raise self._error
+        written = self._read(self._decoder.end())
+        if self._error:
+            raise self._error
+        return written + self._encoded(self._events.end())
+
+    def _read(self, events: list[bytes]) -> bytes:
+        written = []
+        try:
+            for event in events:
+                written.append(self._encoded(self._events.read(parse_event(event))))
+        except ProxyError as error:
+            if not any(written):
+                raise
+            self._error = error
+        return b"".join(written)
+
+    def _encoded(self, events: list[Any]) -> bytes:
+        try:
+            return b"".join(map(self._encode, events))
+        except orjson.JSONEncodeError as error:
+            raise InternalError("a mapper of the proxy returned what JSON cannot say") from error
+
+
+class _DialectEvents:
+    """A target's events, read and written again as the client's."""
+
+    def __init__(self, reader: StreamReader, writer: StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    @property
+    def done(self) -> bool:
+        return self._reader.done
+
+    def read(self, event: Any) -> list[Any]:
+        return self._write(self._reader.read(event))
+
+    def end(self) -> list[Any]:
+        return [*self._write(self._reader.end()), *self._writer.end()]
+
+    def _write(self, events: list[StreamEvent]) -> list[Any]:
+        for event in events:
+            if isinstance(event, Failure):
+                raise failure_error(event)
+        return self._writer.write(events)
 
 
 class DialectTranslation:
@@ -241,56 +262,27 @@ class DialectTranslation:
         if decoder is None:
             if request.stream:
                 return _Whole(MEDIA_TYPES[self.client.framing], lambda body: self._replayed(request, body))
-            return _Whole(MEDIA_TYPES["json"], lambda body: self._written(request, self.target.read_answer(body, request)))
+            return _Whole(MEDIA_TYPES["json"], lambda body: self._written(request, self._read(request, body)))
         reader = self.target.stream_reader(request)
         if request.stream:
-            return _DialectStream(decoder(), reader, self.client, request)
+            events = _DialectEvents(reader, self.client.stream_writer(request))
+            return _LiveStream(decoder(), events, self.client.framing)
         return _GatheredStream(decoder(), reader, lambda answer: self._written(request, answer))
+
+    def _read(self, request: Request, body: Any) -> Answer:
+        return self.target.read_answer(body, request)
 
     def _written(self, request: Request, answer: Answer) -> bytes:
         return orjson.dumps(self.client.write_answer(answer, request))
 
     def _replayed(self, request: Request, body: Any) -> bytes:
-        return replay(self.client, request, self.target.read_answer(body, request))
+        return replay(self.client, request, self._read(request, body))
 
 
 def replay(client: Endpoint, request: Request, answer: Answer) -> bytes:
     """A whole answer as one complete, correctly framed stream."""
     writer = client.stream_writer(request)
-    encode = encoder(client)
-    return b"".join(map(encode, [*writer.write(stream_of(answer)), *writer.end()]))
-
-
-def encoder(endpoint: Endpoint) -> Callable[[Any], bytes]:
-    """The function that frames one event for this endpoint's clients."""
-    return encode_ndjson if endpoint.framing == "ndjson" else encode_sse
-
-
-class _DialectStream:
-    """A live stream between two dialects: each read of the target becomes at most one write to the client."""
-
-    live = True
-
-    def __init__(self, decoder: Decoder, reader: _Events, client: Endpoint, request: Request) -> None:
-        self.media_type = MEDIA_TYPES[client.framing]
-        self._decoder = decoder
-        self._reader = reader
-        self._writer = client.stream_writer(request)
-        self._encode = encoder(client)
-
-    def feed(self, data: bytes) -> bytes:
-        return self._written([neutral for event in self._decoder.feed(data) for neutral in self._reader.read(parse_event(event))])
-
-    def end(self) -> bytes:
-        events = [neutral for event in self._decoder.end() for neutral in self._reader.read(parse_event(event))]
-        written = self._written([*events, *self._reader.end()])
-        return written + b"".join(map(self._encode, self._writer.end()))
-
-    def _written(self, events: list[StreamEvent]) -> bytes:
-        for event in events:
-            if isinstance(event, Failure):
-                raise failure_error(event)
-        return b"".join(map(self._encode, self._writer.write(events)))
+    return b"".join(map(ENCODERS[client.framing], [*writer.write(stream_of(answer)), *writer.end()]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,8 +300,8 @@ class Functions:
 class FunctionTranslation:
     """A mapping entry that names its functions: `in`, `out`, `stream`.
 
-    `client` is the endpoint of the client's dialect at this path, where the path is one of a dialect's: it frames answers
-    as streams where there is no stream mapper, and gathers streams that nobody asked for.
+    `client` is the endpoint of the client's dialect at this path, where the path is one of a dialect's: it frames
+    answers as streams where there is no stream mapper, and gathers streams that nobody asked for.
     """
 
     def __init__(self, functions: Functions, client: Endpoint | None) -> None:
@@ -320,13 +312,13 @@ class FunctionTranslation:
     def request(self, body: Any) -> Translated:
         """Translate one request; raises ProxyError, InternalError for a function that fails."""
         functions = self.functions
-        config: dict[str, Any] = {**functions.entry, "request": body, "dropped": []}
+        config: dict[str, Any] = {**functions.entry, "request": body, "dropped": [], "notes": {}}
         if functions.prompter:
-            prompter = functions.prompter
-            config["render"] = lambda messages: called("prompter", prompter, messages, config)
+            config["render"] = renderer(functions.prompter, config)
         streaming = isinstance(body, dict) and body.get("stream") is True
         mapped = called("request mapper", functions.request, body, config) if functions.request else body
-        if streaming and functions.answer and not functions.stream and isinstance(mapped, dict) and mapped.get("stream"):
+        whole = functions.answer and not functions.stream
+        if streaming and whole and isinstance(mapped, dict) and mapped.get("stream"):
             mapped = {**mapped, "stream": False}
         config["mapped"] = mapped
         stream_paths: Mapping[str, str] = getattr(functions.stream, "stream_paths", {})
@@ -339,36 +331,72 @@ class FunctionTranslation:
         )
 
     def _answer(self, body: Any, config: dict[str, Any], streaming: bool, media_type: str) -> AnswerTranslator | None:
-        functions = self.functions
         decoder = STREAMING_MEDIA.get(media_type)
         if decoder is None:
-            answer = functions.answer
-            if answer is None:
-                return None
-            if streaming:
-                return _Whole(MEDIA_TYPES["sse"], lambda whole: self._replayed(body, called("answer mapper", answer, whole, config)))
-            return _Whole(MEDIA_TYPES["json"], lambda whole: dumps(called("answer mapper", answer, whole, config)))
-        if functions.stream is None:
-            if functions.answer is None:
+            return self._whole(body, config, streaming)
+        if self.functions.stream is None:
+            if self.functions.answer is None:
                 return None
             raise UpstreamBroken("the target answered with a stream, and the mapping has no stream mapper")
-        stream = _FunctionEvents(functions.stream, config)
+        events = _FunctionEvents(self.functions.stream, config)
         if streaming:
-            return _FunctionStream(decoder(), stream, encoder(self.client) if self.client else encode_sse)
+            return _LiveStream(decoder(), events, self.client.framing if self.client else "sse")
+        return self._gathered(body, decoder(), events)
+
+    def _whole(self, body: Any, config: dict[str, Any], streaming: bool) -> AnswerTranslator | None:
+        mapper = self.functions.answer
+        if mapper is None:
+            return None
+        if not streaming:
+            return _Whole(MEDIA_TYPES["json"], lambda whole: dumps(called("answer mapper", mapper, whole, config)))
+        media_type = MEDIA_TYPES[self.client.framing if self.client else "sse"]
+        return _Whole(media_type, lambda whole: self._replayed(body, called("answer mapper", mapper, whole, config)))
+
+    def _gathered(self, body: Any, decoder: Decoder, events: "_FunctionEvents") -> AnswerTranslator:
         if self.client is None:
             raise UpstreamBroken("the target answered with a stream that was not asked for")
-        client, request = self.client, self.client.read_request(body)
+        client, request = self.client, _client_request(self.client, body)
         return _GatheredStream(
-            decoder(),
-            _ReadBack(stream, client, request),
+            decoder,
+            _ReadBack(events, client.stream_reader(request)),
             lambda answer: orjson.dumps(client.write_answer(answer, request)),
         )
 
     def _replayed(self, body: Any, whole: Any) -> bytes:
         if self.client is None:
-            return encode_sse(whole) + encode_sse(DONE)
-        request = self.client.read_request(body)
-        return replay(self.client, request, self.client.read_answer(whole, request))
+            return dumps_event(whole) + encode_sse(DONE)
+        request = _client_request(self.client, body)
+        try:
+            answer = self.client.read_answer(whole, request)
+        except UpstreamBroken as error:
+            raise InternalError("the proxy's answer mapper returned what is no answer of this API") from error
+        return replay(self.client, request, answer)
+
+
+def _client_request(client: Endpoint, body: Any) -> Request:
+    """What the answer needs to know of a request; a mapper may well have taken more than the dialect can read."""
+    try:
+        return client.read_request(body)
+    except BadRequest:
+        model = body.get("model") if isinstance(body, dict) else None
+        return Request(model=model if isinstance(model, str) else None, stream=True)
+
+
+def renderer(prompter: Prompter, config: Mapping[str, Any]) -> Callable[[Any], tuple[str, list[str]]]:
+    """The `render` of a mapping's `cfg`: messages in, prompt and stop strings out; raises as `called` does."""
+
+    def render(messages: Any) -> tuple[str, list[str]]:
+        rendered = called("prompter", prompter, messages, config)
+        if (
+            isinstance(rendered, tuple)
+            and len(rendered) == 2
+            and isinstance(rendered[0], str)
+            and isinstance(rendered[1], list)
+        ):
+            return rendered[0], rendered[1]
+        raise InternalError("the proxy's prompter did not return a prompt and a list of stop strings")
+
+    return render
 
 
 def called(what: str, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -377,7 +405,7 @@ def called(what: str, function: Callable[..., Any], *arguments: Any) -> Any:
         return function(*arguments)
     except ProxyError:
         raise
-    except Exception as error:  # noqa: BLE001 - a user's function may raise anything
+    except Exception as error:
         name = getattr(function, "__name__", repr(function))
         log.exception("the %s %s failed", what, name)
         raise InternalError(f"the proxy's {what} {name} failed on this request") from error
@@ -391,12 +419,18 @@ def dumps(body: Any) -> bytes:
         raise InternalError("a mapper of the proxy returned what JSON cannot say") from error
 
 
+def dumps_event(body: Any) -> bytes:
+    """A mapped body as one server-sent event; raises InternalError as `dumps` does."""
+    return encode_sse(dumps(body).decode())
+
+
 def loads_request(data: bytes) -> Any:
     """A client's JSON body; raises BadRequest that says where it breaks off."""
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        raise BadRequest(f"the body is not valid JSON: {error.msg} at line {error.lineno} column {error.colno}") from error
+        where = f"line {error.lineno} column {error.colno}"
+        raise BadRequest(f"the body is not valid JSON: {error.msg} at {where}") from error
 
 
 class _FunctionEvents:
@@ -406,6 +440,10 @@ class _FunctionEvents:
         self._function = function
         self._config = config
         self._state: dict[str, Any] = {}
+
+    @property
+    def done(self) -> bool:
+        return bool(self._state.get("done"))
 
     def read(self, event: Any) -> list[Any]:
         return called("stream mapper", self._read, event)  # type: ignore[no-any-return]
@@ -420,38 +458,20 @@ class _FunctionEvents:
 class _ReadBack:
     """A stream mapper's events, read as the client's dialect: for a client that asked for no stream."""
 
-    def __init__(self, stream: _FunctionEvents, client: Endpoint, request: Request) -> None:
-        self._stream = stream
-        self._reader = client.stream_reader(request)
+    def __init__(self, events: _FunctionEvents, reader: StreamReader) -> None:
+        self._events = events
+        self._reader = reader
+
+    @property
+    def done(self) -> bool:
+        return self._events.done
 
     def read(self, event: Any) -> list[StreamEvent]:
-        return [neutral for mapped in self._stream.read(event) for neutral in self._reader.read(mapped)]
+        return [neutral for mapped in self._events.read(event) for neutral in self._reader.read(mapped)]
 
     def end(self) -> list[StreamEvent]:
-        mapped = self._stream.end()
+        mapped = self._events.end()
         return [*(neutral for event in mapped for neutral in self._reader.read(event)), *self._reader.end()]
-
-
-class _FunctionStream:
-    """A live stream through a stream mapper: each read of the target becomes at most one write to the client."""
-
-    live = True
-    media_type = MEDIA_TYPES["sse"]
-
-    def __init__(self, decoder: Decoder, stream: _FunctionEvents, encode: Callable[[Any], bytes]) -> None:
-        self._decoder = decoder
-        self._stream = stream
-        self._encode = encode
-
-    def feed(self, data: bytes) -> bytes:
-        return self._encoded([mapped for event in self._decoder.feed(data) for mapped in self._stream.read(parse_event(event))])
-
-    def end(self) -> bytes:
-        events = [mapped for event in self._decoder.end() for mapped in self._stream.read(parse_event(event))]
-        return self._encoded([*events, *self._stream.end()])
-
-    def _encoded(self, events: list[Any]) -> bytes:
-        return b"".join(map(self._encode, events))
 
 
 def endpoint_at(dialects: Mapping[str, Dialect], path: str) -> tuple[Dialect, Endpoint] | None:

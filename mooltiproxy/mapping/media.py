@@ -1,0 +1,37 @@
+"""Media inside JSON: data URLs and base64 in the spellings that clients use."""
+
+import base64
+import binascii
+import re
+
+_DATA_URL = re.compile(r"data:([^;,]*)((?:;[^;,]*)*),(.*)", re.IGNORECASE | re.DOTALL)
+
+
+def data_url(media_type: str, data: str) -> str:
+    """A data URL of base64 data."""
+    return f"data:{media_type};base64,{data}"
+
+
+def split_data_url(url: str) -> tuple[str, str] | None:
+    """Media type and standard, padded base64 of a base64 data URL (RFC 2397); None for any other URL.
+
+    Raises ValueError for a data URL whose data is not base64.
+    """
+    match = _DATA_URL.fullmatch(url.strip())
+    if match is None:
+        return None
+    media_type, parameters, data = match.groups()
+    if not parameters.lower().endswith(";base64"):
+        raise ValueError("a data URL must hold base64")
+    return media_type.lower() or "text/plain", standard_base64(data)
+
+
+def standard_base64(data: str) -> str:
+    """Base64 with the standard alphabet and padding, from URL-safe, unpadded or wrapped base64; raises ValueError."""
+    compact = "".join(data.split()).replace("-", "+").replace("_", "/").rstrip("=")
+    padded = compact + "=" * (-len(compact) % 4)
+    try:
+        base64.b64decode(padded, validate=True)
+    except binascii.Error as error:
+        raise ValueError("this is not base64") from error
+    return padded

@@ -1,0 +1,59 @@
+"""Cutting text at stop strings, whole or as it comes: for targets that miss stops, return them, or take too few."""
+
+from collections.abc import Iterable
+
+
+class StopCutter:
+    """Lets text through up to the first stop string that becomes complete.
+
+    The result does not depend on how the text is cut into pieces: of several stops the one that ends first counts, of
+    two that end together the longer.
+    """
+
+    def __init__(self, stops: Iterable[str]) -> None:
+        self._stops = tuple(dict.fromkeys(stop for stop in stops if stop))
+        self._held = ""
+        self.found: str | None = None
+
+    def feed(self, text: str) -> str:
+        """The part of the text so far that can no longer belong to a stop; nothing once a stop was found."""
+        if self.found is not None:
+            return ""
+        if not self._stops:
+            return text
+        text = self._held + text
+        self._held = ""
+        cut = self._first(text)
+        if cut is not None:
+            start, self.found = cut
+            return text[:start]
+        keep = self._tail(text)
+        self._held = text[len(text) - keep :]
+        return text[: len(text) - keep]
+
+    def flush(self) -> str:
+        """The text that was held back, when no more comes."""
+        held, self._held = self._held, ""
+        return held
+
+    def _first(self, text: str) -> tuple[int, str] | None:
+        found = [(at + len(stop), at, stop) for stop in self._stops if (at := text.find(stop)) >= 0]
+        if not found:
+            return None
+        _, start, stop = min(found)
+        return start, stop
+
+    def _tail(self, text: str) -> int:
+        """The length of the longest end of the text with which a stop begins."""
+        longest = max(len(stop) for stop in self._stops) - 1
+        for length in range(min(longest, len(text)), 0, -1):
+            if any(stop.startswith(text[len(text) - length :]) for stop in self._stops):
+                return length
+        return 0
+
+
+def cut_at_stop(text: str, stops: Iterable[str]) -> tuple[str, str | None]:
+    """The text before its first stop string, and that stop; the whole text and None if there is none."""
+    cutter = StopCutter(stops)
+    before = cutter.feed(text)
+    return (before, cutter.found) if cutter.found is not None else (before + cutter.flush(), None)
