@@ -191,6 +191,8 @@ class Listener(web.Server):
         if not response.prepared:
             for name, value in exchange.headers:
                 response.headers.add(name.decode("ascii"), value.decode("latin-1"))
+        if isinstance(response, web.HTTPException):
+            raise response
         return response
 
     async def _answered(self, request: web.BaseRequest, exchange: Exchange, chain: Chain) -> web.StreamResponse:

@@ -55,37 +55,45 @@ class Server:
     """The running proxy; owns the session, the bans and the listener, which outlive a reload."""
 
     def __init__(self, config: Config, reload: Callable[[], Config] | None = None) -> None:
+        """To be made inside the running loop."""
         self._config = config
         self._reload = reload
-        self._stop = asyncio.Event()
-
-    async def run(self) -> None:
-        """Listen, serve, and return once drained."""
-        config = self._config
-        tls = tls_context(config.system.tls) if config.system.tls else None
         self._session = PooledSession()
         self._bans = Bans(config.cerbere.max_tries, config.cerbere.ban)
         self._log = AccessLog(sys.stdout)
-        listener = Listener(self._current(config))
-        loop = asyncio.get_running_loop()
-        self._handle_signals(loop, listener)
-        socket = await loop.create_server(
-            listener,
-            config.system.host,
-            config.system.port,
+        self._listener = Listener(self._current(config))
+        self._stop = asyncio.Event()
+
+    async def run(self) -> None:
+        """Listen, serve until a signal, and return once drained."""
+        self._handle_signals()
+        await self.start()
+        gc.collect()
+        gc.freeze()  # what was made until now lives as long as the process: the collector need not look at it
+        for url in self.urls:
+            log.info("listening on %s", url)
+        await self._stop.wait()
+        await self.drain()
+
+    async def start(self) -> None:
+        """Listen; raises OSError where the address cannot be bound, ConfigError for unusable certificates."""
+        system = self._config.system
+        tls = tls_context(system.tls) if system.tls else None
+        self._sockets = await asyncio.get_running_loop().create_server(
+            self._listener,
+            system.host,
+            system.port,
             ssl=tls,
             ssl_handshake_timeout=TLS_HANDSHAKE_TIMEOUT if tls else None,
             backlog=BACKLOG,
         )
-        gc.collect()
-        gc.freeze()  # what was made until now lives as long as the process: the collector need not look at it
-        scheme = "https" if tls else "http"
-        for bound in socket.sockets:
-            host, port = bound.getsockname()[:2]
-            log.info("listening on %s://%s:%d", scheme, f"[{host}]" if ":" in host else host, port)
-        await self._stop.wait()
-        socket.close()
-        await self._drain(listener)
+
+    @property
+    def urls(self) -> list[str]:
+        """Where it listens."""
+        scheme = "https" if self._config.system.tls else "http"
+        names = [bound.getsockname()[:2] for bound in self._sockets.sockets]
+        return [f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}" for host, port in names]
 
     def _current(self, config: Config) -> Current:
         router = Router(config)
@@ -93,33 +101,35 @@ class Server:
         parts = Parts(config, router, self._bans, self._log, ENDPOINTS)
         return Current(build_chain(parts, forwarder.forward), router, config.system.max_body)
 
-    async def _drain(self, listener: Listener) -> None:
-        """Let open answers finish, then end what is left."""
-        listener.pre_shutdown()
+    async def drain(self) -> None:
+        """Stop listening, let open answers finish, then end what is left."""
+        self._sockets.close()
+        self._listener.pre_shutdown()
         try:
             async with asyncio.timeout(self._config.system.drain):
-                await listener.drained()
+                await self._listener.drained()
         except TimeoutError:
-            log.warning("%d answers were cut: they took longer than system.drain allows", listener.active)
-        await listener.close()
+            log.warning("%d answers were cut: they took longer than system.drain allows", self._listener.active)
+        await self._listener.close()
         await self._session.close()
         self._log.flush()
 
-    def _handle_signals(self, loop: asyncio.AbstractEventLoop, listener: Listener) -> None:
+    def _handle_signals(self) -> None:
         if sys.platform == "win32":
             return
+        loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self._apply_new_configuration, listener)
+        loop.add_signal_handler(signal.SIGHUP, self._apply_new_configuration)
 
-    def _apply_new_configuration(self, listener: Listener) -> None:
+    def _apply_new_configuration(self) -> None:
         """Validate first, then swap the chain at once; a bad file changes nothing and says why."""
         if self._reload is None:
             log.warning("nothing to reload: the proxy was started without a configuration file")
             return
         try:
             config = self._reload()
-            listener.current = self._current(config)
+            self._listener.current = self._current(config)
         except ConfigError as error:
             log.error("the configuration was not reloaded:\n%s", error)
             return

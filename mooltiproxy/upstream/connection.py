@@ -1,8 +1,8 @@
 """One connection to a target: writes a request, parses the answer with llhttp, and tells its receiver as bytes come.
 
 Per request there is no task, future or reader object here: the event loop calls `data_received`, the parser calls back,
-and the receiver writes to the client, all in one go. The parser is strict; after any doubt about framing the connection is
-closed, never reused.
+and the receiver writes to the client, all in one go. The parser is strict; after any doubt about framing the connection
+is closed, never reused.
 """
 
 import asyncio

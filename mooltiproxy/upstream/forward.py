@@ -326,8 +326,8 @@ class Relay:
         if location is None:
             return False
         here = f"{'https' if self._origin.tls else 'http'}://{self._origin.authority}{self._path}"
-        there = urlsplit(urljoin(here, location.decode("latin-1")))
         try:
+            there = urlsplit(urljoin(here, location.decode("latin-1")))
             origin = Origin.of(there.geturl())
         except ValueError:
             return False

@@ -1,0 +1,125 @@
+"""Target by prefix, header, model, or default."""
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from mooltiproxy.mapping.json_edit import model_of, with_model
+from tests.servers.proxy import KEY, proxy
+from tests.servers.scripted import Peer, Received, answer, upstream
+
+PATH = "/chat/completions"
+
+
+async def named(peer: Peer, received: Received) -> None:
+    await peer.send(answer(received.line.split()[1].encode()))
+
+
+def two_targets(url: str) -> dict[str, Any]:
+    mapping = {PATH: None}
+    return {
+        "targets": {
+            "default": "one",
+            "one": {"url": f"{url}/one", "mapping": mapping},
+            "two": {"url": f"{url}/two", "mapping": mapping},
+        },
+        "models": {"big": {"target": "two", "name": "vendor/Big-70B"}, "small": {"target": "one"}},
+    }
+
+
+async def asked(headers: dict[str, str], path: str = PATH, body: bytes = b"{}") -> tuple[int, bytes, bytes]:
+    async with upstream(named) as up, proxy(two_targets(up.url)) as running:
+        async with running.client.post(path, data=body, headers={"content-type": "application/json"} | headers) as response:
+            return response.status, await response.read(), up.requests[0].body if up.requests else b""
+
+
+async def test_the_default_target_is_asked_where_nothing_is_named() -> None:
+    assert (await asked({}))[:2] == (200, b"/one/chat/completions")
+
+
+async def test_the_target_header_chooses() -> None:
+    assert (await asked({"target": "two"}))[:2] == (200, b"/two/chat/completions")
+
+
+async def test_the_path_prefix_chooses_and_wins_over_the_header() -> None:
+    assert (await asked({"target": "one"}, f"/to/two{PATH}"))[:2] == (200, b"/two/chat/completions")
+    assert (await asked({}, f"/to/two/v1{PATH}"))[:2] == (200, b"/two/chat/completions")
+
+
+async def test_the_bodys_model_chooses_and_gets_its_upstream_name() -> None:
+    body = b'{ "model" : "big", "x": 1.0, "messages": [{"model": "big"}]}'
+    status, path, sent = await asked({}, body=body)
+    assert (status, path) == (200, b"/two/chat/completions")
+    assert sent == b'{ "model" : "vendor/Big-70B", "x": 1.0, "messages": [{"model": "big"}]}'
+
+
+async def test_an_unknown_model_goes_to_the_default_target_unchanged() -> None:
+    assert await asked({}, body=b'{"model": "other"}') == (200, b"/one/chat/completions", b'{"model": "other"}')
+
+
+async def test_a_named_target_wins_over_the_model() -> None:
+    status, path, sent = await asked({"target": "one"}, body=b'{"model": "big"}')
+    assert (path, sent) == (b"/one/chat/completions", b'{"model": "big"}')
+
+
+@pytest.mark.parametrize(("headers", "path"), [({"target": "three"}, PATH), ({}, f"/to/three{PATH}"), ({}, "/to/"), ({}, "/nowhere")])
+async def test_an_unknown_target_or_unmapped_path_is_404(headers: dict[str, str], path: str) -> None:
+    assert (await asked(headers, path))[0] == 404
+
+
+async def test_a_query_string_never_makes_a_path_unmapped() -> None:
+    assert (await asked({}, f"{PATH}?api-version=1"))[:2] == (200, b"/one/chat/completions?api-version=1")
+
+
+async def test_two_target_headers_are_refused() -> None:
+    async with upstream(named) as up, proxy(two_targets(up.url)) as running:
+        head = f"GET {PATH} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\ntarget: one\r\ntarget: two\r\n\r\n"
+        assert b"400" in await running.raw(head.encode())
+
+
+@pytest.mark.parametrize("body", [b"{", b"[" * 100_000, b'{"model": 1}', b'{"model": "\\ud800"}', b"\xff", b'{"a": NaN}'])
+async def test_a_body_that_cannot_be_routed_by_is_400(body: bytes) -> None:
+    assert (await asked({}, body=body))[0] == 400
+
+
+@pytest.mark.parametrize(
+    ("body", "edited"),
+    [
+        (b'{"model":"a"}', b'{"model":"b"}'),
+        (b'{"mod\\u0065l":"a"}', b'{"mod\\u0065l":"b"}'),
+        (b'{"model":"a","model":"c"}', b'{"model":"b","model":"b"}'),
+        (b'{"x":{"model":"a"},"y":["model","a"],"model":"a"}', b'{"x":{"model":"a"},"y":["model","a"],"model":"b"}'),
+        (b'{"x":"\\"model\\":\\"a\\"","model":"a\\"b"}', b'{"x":"\\"model\\":\\"a\\"","model":"b"}'),
+        (b'{"big":123456789012345678901234567890,"f":1.10,"model":"a"}', b'{"big":123456789012345678901234567890,"f":1.10,"model":"b"}'),
+        (b'{"y":"model","model" : "a"}', b'{"y":"model","model" : "b"}'),
+    ],
+)
+def test_only_the_top_level_model_is_replaced(body: bytes, edited: bytes) -> None:
+    assert with_model(body, "b") == edited
+
+
+def test_the_model_of_what_is_no_object_is_none() -> None:
+    assert model_of(b"[1]") is None
+    assert model_of(b'{"model": null}') is None
+    assert model_of(orjson.dumps({"model": "m"})) == "m"
+
+
+async def test_a_users_own_middleware_is_an_ordinary_aiohttp_middleware(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from aiohttp import web\n"
+        "@web.middleware\n"
+        "async def teapot(request, handler):\n"
+        "    if request.headers.get('x-tea'):\n"
+        "        raise web.HTTPForbidden(text=(await request.read()).decode())\n"
+        "    return await handler(request)\n"
+    )
+    async with upstream(named) as up:
+        config = two_targets(up.url) | {"middlewares": ["access_log", "mine:teapot", "bearer_auth", "routing", "mapping"]}
+        async with proxy(config, tmp_path) as running:
+            async with running.client.post(PATH, data=b"{}", headers={"x-tea": "1"}) as response:
+                assert (response.status, await response.read()) == (403, b"{}")
+                assert "x-request-id" in response.headers
+            async with running.client.post(PATH, data=b"{}") as response:
+                assert response.status == 200
