@@ -8,9 +8,10 @@ is an error.
 
 import inspect
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from importlib import import_module
+from importlib import import_module, invalidate_caches
 from importlib.machinery import ModuleSpec
 from importlib.util import module_from_spec
 from pathlib import Path
@@ -47,7 +48,10 @@ class Registry:
 
 
 def discover(folder: Path | None) -> Registry:
-    """The registry of the built-in folders and of those in `folder`; raises ConfigError for a file that fails to load."""
+    """The registry of the built-in folders and of those in `folder`, read anew at each call.
+
+    Raises ConfigError for a file of the user's that fails to load, and for a name that two of them define.
+    """
     registry = Registry()
     builtin = {name: _builtin_folder(name) for name in FOLDERS}
     for name, path in builtin.items():
@@ -56,9 +60,9 @@ def discover(folder: Path | None) -> Registry:
         raise ConfigError(Problem("no built-in mappers were found: the installation is incomplete, install it again"))
     _forget(USER_PACKAGE)
     for name in FOLDERS:
-        path = folder / name if folder else None
-        if path and path.is_dir() and path.resolve() != builtin[name].resolve():
-            _collect(registry, name, _open_folder(f"{USER_PACKAGE}.{name}", path), builtin=False)
+        user = folder / name if folder else None
+        if user and user.is_dir() and user.resolve() != builtin[name].resolve():
+            _collect(registry, name, _open_folder(f"{USER_PACKAGE}.{name}", user), builtin=False)
     return registry
 
 
@@ -73,6 +77,7 @@ def _open_folder(package: str, folder: Path) -> list[ModuleType]:
         _register(parent, [])
     if package not in sys.modules:
         _register(package, [str(folder)])
+    invalidate_caches()
     return [_import(f"{package}.{info.name}", folder) for info in iter_modules([str(folder)])]
 
 
@@ -90,23 +95,41 @@ def _forget(package: str) -> None:
 def _import(name: str, folder: Path) -> ModuleType:
     try:
         return import_module(name)
-    except Exception as error:  # a user's file may raise anything
-        file = folder / f"{name.rpartition('.')[2]}.py"
-        raise ConfigError(Problem(f"cannot be loaded: {type(error).__name__}: {error}", file=str(file))) from error
+    except (Exception, SystemExit) as error:
+        raise ConfigError(_problem(error, name, folder)) from error
+
+
+def _problem(error: BaseException, name: str, folder: Path) -> Problem:
+    """What is wrong with a user's file, and the line of it where it went wrong."""
+    base = folder / name.rpartition(".")[2]
+    file = base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
+    message = f"cannot be loaded: {type(error).__name__}: {error}"
+    if isinstance(error, SyntaxError) and error.filename:
+        return Problem(f"cannot be loaded: {error.msg}", file=error.filename, line=error.lineno or 0)
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+    return Problem(message, file=str(file), line=(lines[-1] or 0) if lines else 0)
 
 
 def _collect(registry: Registry, folder: str, modules: list[ModuleType], *, builtin: bool) -> None:
+    table = registry.mappers if folder == "mappers" else registry.prompters
+    dialects: dict[str, ModuleType] = {}
     for module in modules:
         dialect = getattr(module, "dialect", None)
         if isinstance(dialect, Dialect):
+            if dialect.name in dialects:
+                raise _twice(f"the dialect {dialect.name}", str(dialects[dialect.name].__file__), str(module.__file__))
+            dialects[dialect.name] = module
             registry.dialects[dialect.name] = dialect
             continue
-        table = registry.mappers if folder == "mappers" else registry.prompters
         for found in _functions(module, builtin=builtin):
             known = table.get(found.name)
-            if known and not known.builtin and not builtin:
-                raise ConfigError(Problem(f"{found.name} is defined in {known.file} too", file=str(found.file)))
+            if known and known.builtin == builtin:
+                raise _twice(found.name, str(known.file), str(found.file))
             table[found.name] = found
+
+
+def _twice(what: str, first: str, second: str) -> ConfigError:
+    return ConfigError(Problem(f"{what} is defined in {first} too: rename one of them", file=second))
 
 
 def _functions(module: ModuleType, *, builtin: bool) -> Iterator[Found]:

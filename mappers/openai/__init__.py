@@ -1,0 +1,53 @@
+"""OpenAI's API (platform.openai.com/docs/api-reference), chat completions and legacy completions."""
+
+from typing import Any
+
+from mooltiproxy.errors import ProxyError
+from mooltiproxy.mapping.dialect import Dialect
+
+from . import chat, completions
+
+_API_PATHS = (
+    "/models",
+    "/embeddings",
+    "/responses",
+    "/moderations",
+    "/audio/transcriptions",
+    "/audio/translations",
+    "/audio/speech",
+    "/images/generations",
+    "/images/edits",
+    "/images/variations",
+    "/files",
+    "/batches",
+    "/rerank",
+    "/score",
+)
+_SERVER_PATHS = ("/tokenize", "/detokenize", "/health", "/version")
+_TYPES = {401: "invalid_request_error", 403: "permission_error", 429: "rate_limit_error"}
+
+
+def write_error(error: ProxyError, request_id: str) -> dict[str, Any]:
+    """The body of an error answer (platform.openai.com/docs/guides/error-codes), with the request id beside it."""
+    return {
+        "error": {
+            "message": str(error),
+            "type": _TYPES.get(error.status) or ("server_error" if error.status >= 500 else "invalid_request_error"),
+            "param": error.param,
+            "code": error.code or ("rate_limit_exceeded" if error.status == 429 else None),
+            "request_id": request_id,
+        }
+    }
+
+
+dialect = Dialect(
+    name="openai",
+    doc="OpenAI: chat completions and legacy completions",
+    base="/v1",
+    endpoints=(chat.endpoint, completions.endpoint),
+    write_error=write_error,
+    write_stream_error=write_error,
+    other_paths=frozenset(
+        [*(base + path for path in _API_PATHS for base in ("/v1", "")), *_SERVER_PATHS],
+    ),
+)
