@@ -42,7 +42,7 @@ class Exchange:
     request: web.BaseRequest
     connection: ClientConnection
     id: str  # server: the client's x-request-id, or a new one
-    started: float  # server: loop time, seconds
+    started: float  # server: monotonic time, seconds
     path: str  # server: the raw client path; routing strips `/to/<target>`
     query: str  # server: the raw query; bearer_auth takes `key=` out
     address: str  # server: the peer; ip_rules believes X-Forwarded-For of a trusted proxy
@@ -60,8 +60,11 @@ class Exchange:
     async def body(self) -> bytes:
         """The whole request body; raises TooLarge, SlowClient, BadRequest (broken framing)."""
         if self._body is None:
-            parts = [part async for part in self.body_parts()]
-            self._body = parts[0] if len(parts) == 1 else b"".join(parts)
+            content = self.request.content
+            if content.is_eof() and content.total_bytes <= self.max_body:
+                self._body = content.read_nowait()  # all of it has arrived already: the common case
+            else:
+                self._body = b"".join([part async for part in self.body_parts()])
         return self._body
 
     def replace_body(self, body: bytes) -> None:

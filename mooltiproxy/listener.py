@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-import os
+import random
 import re
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -111,7 +112,9 @@ class Listener(web.Server):
         super().__init__(self._handle, request_factory=self._request, handler_cancellation=True)
         self.current = current
         self.active = 0
-        self._loop_time = asyncio.get_running_loop().time
+        loop = asyncio.get_running_loop()  # kept: on Python 3.11 asking for it costs a system call
+        self._event_loop = loop
+        self._watch = loop.call_later(1.0, self._cut_slow_heads)
         self._options = {
             "access_log": None,
             "auto_decompress": False,
@@ -119,15 +122,14 @@ class Listener(web.Server):
             "lingering_time": LINGER,
         }
         self._idle = asyncio.Event()
-        self._watch = asyncio.get_running_loop().call_later(1.0, self._cut_slow_heads)
 
     def __call__(self) -> ClientConnection:
         """A new connection's protocol."""
         return ClientConnection(self, self._options)
 
     def now(self) -> float:
-        """Loop time in seconds."""
-        return self._loop_time()
+        """The event loop's time in seconds."""
+        return self._event_loop.time()
 
     async def drained(self) -> None:
         """Returns when no request is under way."""
@@ -167,8 +169,9 @@ class Listener(web.Server):
         assert isinstance(protocol, ClientConnection)
         protocol.busy = True
         protocol.head_since = 0.0
-        loop = asyncio.get_running_loop()
-        return ProxyRequest(message, payload, protocol, writer, task, loop, client_max_size=self.current.max_body)
+        return ProxyRequest(
+            message, payload, protocol, writer, task, self._event_loop, client_max_size=self.current.max_body
+        )
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = request.protocol
@@ -216,7 +219,7 @@ class Listener(web.Server):
             request=request,
             connection=connection,
             id=request_id(request.headers.get("x-request-id")),
-            started=self._loop_time(),
+            started=time.monotonic(),
             path=path,
             query=query,
             address=peer_address(connection.peername),
@@ -224,12 +227,12 @@ class Listener(web.Server):
         )
 
     def _cut_slow_heads(self) -> None:
-        oldest = self._loop_time() - HEAD_TIMEOUT
+        oldest = self.now() - HEAD_TIMEOUT
         for connection in self.connections:
             assert isinstance(connection, ClientConnection)
             if 0.0 < connection.head_since < oldest and not connection.busy:
                 connection.force_close()
-        self._watch = asyncio.get_running_loop().call_later(1.0, self._cut_slow_heads)
+        self._watch = self._event_loop.call_later(1.0, self._cut_slow_heads)
 
 
 def origin_form(target: str) -> str:
@@ -255,4 +258,4 @@ def request_id(offered: str | None) -> str:
 
 def new_id() -> str:
     """A fresh id of 16 hex digits."""
-    return os.urandom(8).hex()
+    return f"{random.getrandbits(64):016x}"

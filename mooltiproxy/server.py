@@ -37,9 +37,12 @@ def serve(config: Config, *, verbose: bool = False, reload: Callable[[], Config]
         level=logging.DEBUG if verbose else logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr
     )
     logging.getLogger("asyncio").setLevel(logging.WARNING)
-    server = Server(config, reload)
+
+    async def run() -> None:
+        await Server(config, reload).run()
+
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(server.run())
+        runner.run(run())
     return 0
 
 
@@ -68,8 +71,7 @@ class Server:
         """Listen, serve until a signal, and return once drained."""
         self._handle_signals()
         await self.start()
-        gc.collect()
-        gc.freeze()  # what was made until now lives as long as the process: the collector need not look at it
+        calm_collector()
         for url in self.urls:
             log.info("listening on %s", url)
         await self._stop.wait()
@@ -142,6 +144,13 @@ class Server:
         self._config = config
         self._bans.configure(config.cerbere.max_tries, config.cerbere.ban)
         log.info("the configuration was reloaded")
+
+
+def calm_collector() -> None:
+    """Let the garbage collector pass over what lives as long as the process, and look at the rest less often."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 def tls_context(tls: TLS) -> ssl.SSLContext:

@@ -76,7 +76,7 @@ def access_log(log: AccessLog) -> Callable[..., Awaitable[web.StreamResponse]]:
 
 def line(exchange: Exchange, status: int) -> str:
     """One line of the log. The path is the client's own and goes through repr-like escaping; keys are never in it."""
-    milliseconds = (asyncio.get_running_loop().time() - exchange.started) * 1000
+    milliseconds = (time.monotonic() - exchange.started) * 1000
     target = exchange.route.target.name if exchange.route else "-"
     error = f' "{printable(exchange.error)}"' if exchange.error else ""
     return (

@@ -102,14 +102,14 @@ class Forwarder:
         head = self._head(exchange, plan, origin, path, body)
         connection = await self._session.acquire(origin, self._timeouts.connect)
         reused = connection.uses > 0
-        relay = Relay(exchange, connection, self._dialect_of, origin, path, follow=plan.follow_redirects)
+        relay = Relay(exchange, self._dialect_of, origin, path, self._loop.create_future(), follow=plan.follow_redirects)
         try:
             await self._run(exchange, connection, relay, head, body)
         except UpstreamBroken:
             if not reused or connection.answered or body is None or request.method not in IDEMPOTENT:
                 raise
             connection = await self._session.acquire(origin, self._timeouts.connect, fresh=True)
-            relay = Relay(exchange, connection, self._dialect_of, origin, path, follow=plan.follow_redirects)
+            relay.retry(self._loop.create_future())
             await self._run(exchange, connection, relay, head, body)
         return relay
 
@@ -175,10 +175,10 @@ class Relay:
     def __init__(
         self,
         exchange: Exchange,
-        connection: Connection,
         dialect_of: Callable[[str], Dialect],
         origin: Origin,
         path: str,
+        done: "asyncio.Future[None]",
         *,
         follow: bool,
     ) -> None:
@@ -192,11 +192,10 @@ class Relay:
             is_head=request.method == "HEAD",
             keep_alive=request.keep_alive,
         )
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.done = done
         self.complete = False  # the connection was given back by its own parser
         self.redirect: tuple[Origin, str] | None = None
         self._exchange = exchange
-        self._connection = connection
         self._dialect_of = dialect_of
         self._origin = origin
         self._path = path
@@ -207,6 +206,13 @@ class Relay:
         self._status = 0
         self._fields: headers.Fields = []
         self._error_body = bytearray()
+
+    def retry(self, done: "asyncio.Future[None]") -> None:
+        """Begin anew: nothing has come yet."""
+        self.done = done
+        self.complete = False
+        self._take, self._close = self.writer.write, self.writer.end
+        self._exchange.error = ""
 
     # Called by the connection.
 
