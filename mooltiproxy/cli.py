@@ -1,0 +1,322 @@
+"""The command line: commands, what they print, and exit codes.
+
+Exit codes: 0 ok, 1 the configuration or input is wrong, 2 wrong usage, 3 the address cannot be bound, 130 interrupted.
+Each command imports what it needs when it runs, so that the others start at once.
+"""
+
+import argparse
+import errno
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mooltiproxy import __doc__ as summary
+from mooltiproxy import __version__
+from mooltiproxy.errors import ConfigError, MooltiError, Problem
+
+if TYPE_CHECKING:
+    from mooltiproxy.config.model import Config
+    from mooltiproxy.discovery import Found
+
+OK, WRONG, CANNOT_BIND, INTERRUPTED = 0, 1, 3, 130
+CONFIG_FILE = Path("config.yaml")
+CERTIFICATES = Path("certificates")
+TEMPLATE = "config.template.yaml"
+TARGET = "target"
+"""The name of the target that --target makes."""
+NOTHING_TO_SERVE = (
+    "there is no config.yaml here: write one with `mooltiproxy config new`, name one with --config, "
+    "or name a server with --target URL"
+)
+BIND_ERRORS = {errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES, errno.EAFNOSUPPORT}
+EXAMPLES = """\
+examples:
+  mooltiproxy demo                                       see it work, with nothing else installed
+  mooltiproxy serve --target http://127.0.0.1:8080       put it before a server; no file needed
+  mooltiproxy config new && mooltiproxy check            write config.yaml, edit it, check it
+  mooltiproxy serve                                      serve what ./config.yaml says
+  mooltiproxy cert new proxy.example.org                 make a certificate for `system.ssl: true`
+
+`serve` wants a master key in the environment: export MOOLTIPROXY_KEY=...
+exit codes: 0 ok, 1 the configuration or input is wrong, 2 wrong usage, 3 the address cannot be bound
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and give back its exit code; raises SystemExit for --help, --version and wrong usage (2)."""
+    options = _parser().parse_args(argv)
+    try:
+        code: int = options.run(options)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # whoever read our output has left; nothing more may be written at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return WRONG
+    except (MooltiError, OSError) as error:
+        return _fail(_describe(error))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "mooltiproxy",
+        description=summary,
+        epilog=EXAMPLES,
+        formatter_class=partial(argparse.RawDescriptionHelpFormatter, max_help_position=28),
+    )
+    parser.add_argument("--version", action="version", version=f"mooltiproxy {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_serve(commands)
+    _add(commands, "demo", "show the proxy at work before a toy model server", _demo)
+    _add_check(commands)
+    _add_cert(commands)
+    _add_config(commands)
+    for kind in ("mappers", "prompters"):
+        _add(commands, kind, f"list the {kind} that a configuration can name", _list).set_defaults(kind=kind)
+    _add(commands, "templates", "list the templates that a configuration can name", _list_templates)
+    return parser
+
+
+def _add(commands: Any, name: str, text: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_serve(commands: Any) -> None:
+    parser = _add(commands, "serve", "run the proxy", _serve)
+    parser.add_argument("--config", type=Path, metavar="FILE", help="default: ./config.yaml if it is there")
+    parser.add_argument("--bindip", metavar="IP", help="listen on this address instead of system.host")
+    parser.add_argument("--bindport", type=_port, metavar="N", help="listen on this port instead of system.port")
+    parser.add_argument("--verbose", action="store_true", help="log more")
+    target = parser.add_argument_group("one target, with or without a configuration file")
+    target.add_argument("--target", metavar="URL", help="the default target; what it speaks is found out")
+    target.add_argument("--aihost", metavar="H", help="the same, as a host (default: 127.0.0.1) ...")
+    target.add_argument("--aihostport", type=_port, metavar="N", help="... and a port")
+    parser.set_defaults(parser=parser)
+
+
+def _add_check(commands: Any) -> None:
+    parser = _add(commands, "check", "check a configuration file and print every mistake in it", _check)
+    parser.add_argument("config", type=Path, nargs="?", default=CONFIG_FILE, metavar="CONFIG", help="(./config.yaml)")
+
+
+def _add_cert(commands: Any) -> None:
+    parser = commands.add_parser("cert", help="make a certificate", description="Make a certificate.")
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    new = _add(actions, "new", "write a self-signed pair, certificates/cert.pem and key.pem", _cert_new)
+    new.add_argument("hosts", nargs="*", metavar="HOST", help="names and addresses; default: this machine only")
+
+
+def _add_config(commands: Any) -> None:
+    text = "write a configuration file, or print its schema"
+    parser = commands.add_parser("config", help=text, description=f"{text.capitalize()}.")
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    _add(actions, "new", "write ./config.yaml, with every key explained", _config_new)
+    _add(actions, "schema", "print the JSON Schema of the configuration file, for editors", _config_schema)
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
+    return int(text)
+
+
+def _fail(message: str, code: int = WRONG) -> int:
+    print(message, file=sys.stderr)
+    return code
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: cannot be used: {error.strerror}"
+    return str(error)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from mooltiproxy.server import serve
+
+    file = options.config or (CONFIG_FILE if CONFIG_FILE.exists() else None)
+    target = _target(options)
+
+    def configuration() -> "Config":
+        return _with_address(_configuration(file, target), options)
+
+    config = configuration()
+    _warn(config.warnings)
+    if not config.system.masterkey:
+        return _fail(_no_master_key())
+    try:
+        return serve(config, verbose=options.verbose, reload=configuration if file else None)
+    except OSError as error:
+        if not _is_bind_error(error):
+            raise
+        reason = os.strerror(error.errno) if error.errno in BIND_ERRORS else str(error.strerror)
+        return _fail(f"cannot listen on {config.system.host} port {config.system.port}: {reason}", CANNOT_BIND)
+
+
+def _is_bind_error(error: OSError) -> bool:
+    from socket import gaierror
+
+    return error.errno in BIND_ERRORS or isinstance(error, gaierror)
+
+
+def _target(options: argparse.Namespace) -> dict[str, str] | None:
+    """The target of the command line, if it names one, as its entry in a file would be; its dialect is probed."""
+    url = _target_url(options)
+    if url is None:
+        return None
+    import asyncio
+
+    from mooltiproxy.upstream.probe import probe
+
+    return {"url": url, "speaks": asyncio.run(probe(url))}
+
+
+def _target_url(options: argparse.Namespace) -> str | None:
+    """The url that --target or --aihost and --aihostport mean; ends the program (2) if they contradict each other."""
+    url: str | None = options.target
+    host, port = options.aihost, options.aihostport
+    if url and (host or port is not None):
+        options.parser.error("--target and --aihost or --aihostport exclude each other")
+    if host and port is None:
+        options.parser.error("--aihost wants --aihostport too")
+    if port is None:
+        return url
+    host = host or "127.0.0.1"
+    return f"http://[{host}]:{port}" if ":" in host and not host.startswith("[") else f"http://{host}:{port}"
+
+
+def _configuration(file: Path | None, target: dict[str, str] | None) -> "Config":
+    """The file's settings, with the target of the command line as the default one; raises ConfigError without both."""
+    from mooltiproxy.config.load import from_data, load
+
+    config = load(file) if file else None
+    if target is None:
+        if config is None:
+            raise ConfigError(Problem(NOTHING_TO_SERVE))
+        return config
+    alone = from_data({"targets": {"default": TARGET, TARGET: target}}, config.folder if config else Path())
+    if config is None:
+        return alone
+    return replace(config, targets={**config.targets, **alone.targets}, default_target=TARGET)
+
+
+def _with_address(config: "Config", options: argparse.Namespace) -> "Config":
+    host = config.system.host if options.bindip is None else options.bindip
+    port = config.system.port if options.bindport is None else options.bindport
+    return replace(config, system=replace(config.system, host=host, port=port))
+
+
+def _no_master_key() -> str:
+    from secrets import token_hex
+
+    return (
+        "There is no master key, so the proxy would be open to everybody and does not start.\n"
+        f"Set one in the environment, for example:\n\n  export MOOLTIPROXY_KEY={token_hex(24)}\n"
+    )
+
+
+def _warn(warnings: Iterable[Problem]) -> None:
+    for problem in warnings:
+        print(replace(problem, message=f"warning: {problem.message}"), file=sys.stderr)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from mooltiproxy.demo.run import run_demo
+
+    return run_demo()
+
+
+def _check(options: argparse.Namespace) -> int:
+    from mooltiproxy.config.load import load
+
+    try:
+        config = load(options.config)
+    except ConfigError as error:
+        print(error)
+        return WRONG
+    for problem in config.warnings:
+        print(replace(problem, message=f"warning: {problem.message}"))
+    print(f"{options.config}: ok")
+    return OK
+
+
+def _cert_new(options: argparse.Namespace) -> int:
+    from mooltiproxy.certs import write_pair
+
+    for file in write_pair(CERTIFICATES, options.hosts):
+        print(f"wrote {file}")
+    return OK
+
+
+def _config_new(options: argparse.Namespace) -> int:
+    package = Path(__file__).parent
+    inside = package / "root" / TEMPLATE
+    template = inside if inside.exists() else package.parent / TEMPLATE
+    content = template.read_bytes()
+    try:
+        with CONFIG_FILE.open("xb") as out:
+            out.write(content)
+    except FileExistsError:
+        return _fail(f"{CONFIG_FILE} is there already: move it away first if you want a new one")
+    print(f"wrote {CONFIG_FILE}: edit it, then `mooltiproxy check`")
+    return OK
+
+
+def _config_schema(options: argparse.Namespace) -> int:
+    import orjson
+
+    from mooltiproxy.config.schema import json_schema
+
+    print(orjson.dumps(json_schema(), option=orjson.OPT_INDENT_2).decode())
+    return OK
+
+
+def _list(options: argparse.Namespace) -> int:
+    from mooltiproxy.discovery import discover
+
+    builtin, everything = discover(None), discover(Path())
+    ours: dict[str, Found] = getattr(builtin, options.kind)
+    found: dict[str, Found] = getattr(everything, options.kind)
+    _print_table(sorted(_row(entry, ours) for entry in found.values()))
+    if options.kind == "mappers":
+        print("\ndialects, for `speaks:`")
+        _print_table(sorted((name, dialect.doc) for name, dialect in everything.dialects.items()))
+    return OK
+
+
+def _list_templates(options: argparse.Namespace) -> int:
+    from mooltiproxy.config.load import load
+    from mooltiproxy.mapping.prompt import TEMPLATES
+
+    theirs = load(CONFIG_FILE).templates if CONFIG_FILE.exists() else {}
+    rows = [(name, "built in", pieces) for name, pieces in TEMPLATES.items() if name not in theirs]
+    rows += [(name, _hiding(str(CONFIG_FILE), name in TEMPLATES), pieces) for name, pieces in theirs.items()]
+    _print_table(sorted((name, where, _in_short(pieces)) for name, where, pieces in rows))
+    return OK
+
+
+def _row(entry: "Found", ours: "Mapping[str, Found]") -> tuple[str, str, str]:
+    if entry.builtin:
+        return entry.name, f"built in: {'/'.join(entry.file.parts[-2:])}", entry.doc
+    return entry.name, _hiding(os.path.relpath(entry.file), entry.name in ours), entry.doc
+
+
+def _hiding(where: str, hides: bool) -> str:
+    return f"{where} (hides the built-in one)" if hides else where
+
+
+def _in_short(pieces: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {text!r}" for name, text in pieces.items() if text)
+
+
+def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
