@@ -289,6 +289,10 @@ class Relay:
             if not self.writer.started:
                 self._start_translated(None)
             self.writer.write(out)
+        if self._translator.done:  # nothing that the target could add matters: end now, and let it stop working
+            self._end_translation()
+            self._take, self._close = _ignore, _nothing
+            self._settle(None)
 
     def _end_translation(self) -> None:
         assert self._translator is not None
