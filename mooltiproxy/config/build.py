@@ -1,0 +1,219 @@
+"""A valid file's values as the frozen `Config`: names resolved, the entries of `speaks` derived, secrets found."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mooltiproxy.config.document import Document
+from mooltiproxy.config.model import Cerbere, Config, MappingEntry, Model, System, Target, Timeouts
+from mooltiproxy.config.overrides import MASTER_KEY
+from mooltiproxy.config.schema import MIDDLEWARES, Known
+from mooltiproxy.discovery import Registry
+from mooltiproxy.errors import Problem
+from mooltiproxy.mapping.dialect import Dialect, Endpoint
+from mooltiproxy.mapping.prompt import PIECES, TEMPLATES, Pieces
+from mooltiproxy.mapping.translate import (
+    DialectTranslation,
+    Functions,
+    FunctionTranslation,
+    endpoint_at,
+    renderer,
+)
+
+PROMPTER = "fromTemplate"
+TEMPLATE = "HumanResponse"
+FUNCTIONS = ("in", "out", "stream")
+
+Values = Mapping[str, Any]
+
+
+def build(values: Values, document: Document, known: Known, registry: Registry) -> Config:
+    """The configuration of a file's coerced values; its warnings are `warnings_of` the same."""
+    assert known.folder is not None and known.environ is not None
+    own_templates = {name: dict.fromkeys(PIECES, "") | own for name, own in _section(values, "templates").items()}
+    templates = {**TEMPLATES, **own_templates}
+    targets = {name: own for name, own in values["targets"].items() if name != "default"}
+    models = _section(values, "models")
+    return Config(
+        targets={name: _Target(name, own, templates, registry, known.environ).built() for name, own in targets.items()},
+        default_target=values["targets"]["default"],
+        registry=registry,
+        folder=known.folder,
+        system=_system(_section(values, "system"), known.environ),
+        cerbere=Cerbere(**_section(values, "cerbere")),
+        models={name: Model(name, own["target"], own.get("name", name)) for name, own in models.items()},
+        templates=templates,
+        middlewares=values.get("middlewares", MIDDLEWARES),
+        warnings=tuple(warnings_of(values, document, known.environ)),
+    )
+
+
+def _section(values: Values, name: str) -> dict[str, Any]:
+    return dict(values.get(name, {}))
+
+
+def _system(values: dict[str, Any], environ: Mapping[str, str]) -> System:
+    if "timeout" in values:
+        values["timeouts"] = _timeouts(values.pop("timeout"))
+    if "ssl" in values:
+        values["tls"] = values.pop("ssl")
+    if environ.get(MASTER_KEY, "").strip():
+        values["masterkey"] = environ[MASTER_KEY]
+    return System(**values)
+
+
+def _timeouts(value: dict[str, float | None] | float | None) -> Timeouts:
+    if isinstance(value, dict):
+        return Timeouts(**value)
+    return Timeouts(connect=value, first_byte=value, idle=value)
+
+
+def warnings_of(values: Values, document: Document, environ: Mapping[str, str]) -> Iterator[Problem]:
+    """What works but should not stay: keys in the file, a chain that asks for none, entries that do nothing."""
+    if _section(values, "system").get("masterkey") and not environ.get(MASTER_KEY, "").strip():
+        yield document.problem(
+            ("system", "masterkey"), f"a key in the file is for testing only: set {MASTER_KEY} in the environment"
+        )
+    if "bearer_auth" not in values.get("middlewares", MIDDLEWARES):
+        message = "without `bearer_auth` everyone who reaches the port may use every target"
+        yield document.problem(("middlewares",), message)
+    for name, target in values["targets"].items():
+        if name != "default":
+            yield from _target_warnings(("targets", name), target, document)
+
+
+def _target_warnings(path: tuple[str, str], target: Values, document: Document) -> Iterator[Problem]:
+    if target.get("key"):
+        remedy = "envkey is used instead, remove this key" if "envkey" in target else "better name a variable by envkey"
+        yield document.problem((*path, "key"), f"a key in the file is easily given away: {remedy}")
+    for client_path, entry in target.get("mapping", {}).items():
+        idle = [name for name in ("prompter", "template") if name in entry]
+        if idle and not any(name in entry for name in FUNCTIONS):
+            yield document.problem(
+                (*path, "mapping", client_path, idle[0]), "does nothing here: the entry has none of in, out, stream"
+            )
+
+
+class _Target:
+    """Builds one target."""
+
+    def __init__(
+        self,
+        name: str,
+        values: Values,
+        templates: Mapping[str, Pieces],
+        registry: Registry,
+        environ: Mapping[str, str],
+    ) -> None:
+        self._name = name
+        self._values = values
+        self._templates = templates
+        self._registry = registry
+        self._environ = environ
+        speaks = dict.fromkeys(values.get("speaks", ()))
+        self._dialects = [registry.dialects[name] for name in speaks]
+        self._url, self._base = split_base(values["url"], self._dialects)
+
+    def built(self) -> Target:
+        """The frozen target; explicit entries win over derived ones."""
+        derived: dict[str, MappingEntry] = {}
+        for client_path, entry in self._derived():
+            derived.setdefault(client_path, entry)
+        explicit = {path: self._explicit(path, entry) for path, entry in self._values.get("mapping", {}).items()}
+        envkey = self._values.get("envkey")
+        return Target(
+            name=self._name,
+            url=self._url,
+            key=self._environ[envkey] if envkey else self._values.get("key") or None,
+            preserve_method=self._values.get("preserveMethod", False),
+            speaks=tuple(dialect.name for dialect in self._dialects),
+            mapping=derived | explicit,
+        )
+
+    def _explicit(self, client_path: str, values: Values) -> MappingEntry:
+        """An entry of the file: its path is below the url as it was written."""
+        path = self._base + values.get("path", client_path)
+        if not any(name in values for name in FUNCTIONS):
+            return MappingEntry(client_path, path)
+        return MappingEntry(client_path, path, self._function_translation(client_path, path, values))
+
+    def _function_translation(self, client_path: str, path: str, values: Values) -> FunctionTranslation:
+        registry = self._registry
+        config = self._config(path, values)
+        mappers = {name: registry.mappers[values[name]].function for name in FUNCTIONS if name in values}
+        dialects = registry.dialects
+        client = endpoint_at(dialects, client_path) or endpoint_at(dialects, f"/v1{client_path}")
+        functions = Functions(
+            entry=config,
+            request=mappers.get("in"),
+            answer=mappers.get("out"),
+            stream=mappers.get("stream"),
+            prompter=registry.prompters[config["prompter"]].function,
+            description=", ".join(f"{name} {values[name]}" for name in FUNCTIONS if name in values),
+        )
+        return FunctionTranslation(functions, client[1] if client else None)
+
+    def _config(self, path: str, values: Values) -> dict[str, Any]:
+        """What mappers and prompters see as `cfg`: the entry with its template's pieces, the target's as defaults."""
+        prompter = values.get("prompter") or self._values.get("prompter") or PROMPTER
+        template = values.get("template") or self._values.get("template")
+        if not template and prompter == PROMPTER:
+            template = TEMPLATE
+        named = {name: values[name] for name in FUNCTIONS if name in values}
+        config: dict[str, Any] = {"path": path, **named, "prompter": prompter}
+        if template:
+            config |= {"template": dict(self._templates[template]), "template_name": template}
+        return config
+
+    def _derived(self) -> Iterator[tuple[str, MappingEntry]]:
+        """The entries of `speaks`: of one client path's several entries the first counts."""
+        for dialect in self._dialects:
+            yield from _untouched(dialect)
+        for dialect in self._registry.dialects.values():
+            if self._dialects and dialect not in self._dialects:
+                yield from self._translated(dialect)
+
+    def _translated(self, dialect: Dialect) -> Iterator[tuple[str, MappingEntry]]:
+        for endpoint in dialect.endpoints:
+            found = self._counterpart(endpoint)
+            if found is None:
+                continue
+            target_dialect, target_endpoint = found
+            path = below_base(target_dialect, target_endpoint.paths[0])
+            config = self._config(path, {})
+            config["render"] = renderer(self._registry.prompters[config["prompter"]].function, config)
+            description = f"{dialect.name} to {target_dialect.name}"
+            translation = DialectTranslation(endpoint, target_endpoint, config, description)
+            for client_path in endpoint.paths:
+                yield client_path, MappingEntry(client_path, path, translation)
+
+    def _counterpart(self, endpoint: Endpoint) -> tuple[Dialect, Endpoint] | None:
+        """The first endpoint of the same kind among what the target speaks."""
+        for dialect in self._dialects:
+            for candidate in dialect.endpoints:
+                if candidate.kind == endpoint.kind:
+                    return dialect, candidate
+        return None
+
+
+def _untouched(dialect: Dialect) -> Iterator[tuple[str, MappingEntry]]:
+    for endpoint in dialect.endpoints:
+        path = below_base(dialect, endpoint.paths[0])
+        yield from ((client_path, MappingEntry(client_path, path)) for client_path in endpoint.paths)
+    for client_path in sorted(dialect.other_paths):
+        # Paths of the server itself (/health) are at its root: they are listed without the base only.
+        versioned = dialect.base + client_path
+        path = versioned if versioned in dialect.other_paths else client_path
+        yield client_path, MappingEntry(client_path, path)
+
+
+def below_base(dialect: Dialect, path: str) -> str:
+    """A dialect's path below the root of a server, behind the base of its API."""
+    return path if path.startswith(f"{dialect.base}/") else dialect.base + path
+
+
+def split_base(url: str, dialects: list[Dialect]) -> tuple[str, str]:
+    """The url of a server's root, and the base of a dialect's API that it ended in ("" if in none)."""
+    for base in sorted({dialect.base for dialect in dialects if dialect.base}, key=len, reverse=True):
+        if url.endswith(base):
+            return url.removesuffix(base), base
+    return url, ""

@@ -1,0 +1,96 @@
+"""Reads the configuration: file or plain data in, a frozen `Config` out, or every mistake in one ConfigError."""
+
+import copy
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from voluptuous import Invalid
+
+from mooltiproxy.config import old_spellings
+from mooltiproxy.config.build import build
+from mooltiproxy.config.document import Document, read_document
+from mooltiproxy.config.model import Config
+from mooltiproxy.config.overrides import MASTER_KEY, override
+from mooltiproxy.config.schema import Known, schema
+from mooltiproxy.config.shapes import Where, attempted
+from mooltiproxy.config.validators import key
+from mooltiproxy.discovery import Registry, discover
+from mooltiproxy.errors import ConfigError, Problem
+from mooltiproxy.mapping.prompt import TEMPLATES
+
+
+def load(file: Path, environ: Mapping[str, str] = os.environ) -> Config:
+    """The configuration of a YAML file; raises ConfigError with every problem, each with its line."""
+    document = read_document(file, environ)
+    return dataclasses.replace(_configured(document, file.absolute().parent, environ), file=file)
+
+
+def from_data(data: dict[str, Any], folder: Path, environ: Mapping[str, str] = os.environ) -> Config:
+    """The configuration of plain data, as a file in `folder` would hold it; raises ConfigError.
+
+    `${NAME}` is left as it stands: the data does not come from a file.
+    """
+    return _configured(Document(copy.deepcopy(data)), folder.absolute(), environ)
+
+
+def _configured(document: Document, folder: Path, environ: Mapping[str, str]) -> Config:
+    if not isinstance(document.data, dict):
+        raise ConfigError(*document.problems)
+    renewed = old_spellings.renew(document)
+    registry = _discovered(document, folder)
+    override(document, schema(Known()).paths(document.data), environ)
+    _check_master_key(document, environ)
+    known = _known(document, registry, folder, environ)
+    errors: list[Invalid] = []
+    values = attempted(schema(known), document.data, errors)
+    document.problems += _problems(document, errors)
+    if document.problems or registry is None:
+        raise ConfigError(*_in_order(document.problems))
+    config = build(values, document, known, registry)
+    return dataclasses.replace(config, warnings=_in_order([*renewed, *config.warnings]))
+
+
+def _in_order(problems: list[Problem]) -> tuple[Problem, ...]:
+    return tuple(sorted(problems, key=lambda problem: (problem.file, problem.line)))
+
+
+def _discovered(document: Document, folder: Path) -> Registry | None:
+    """What the folders hold; None where a file in them is at fault, which is then among the problems."""
+    try:
+        return discover(folder)
+    except ConfigError as error:
+        document.problems += error.problems
+        return None
+
+
+def _check_master_key(document: Document, environ: Mapping[str, str]) -> None:
+    try:
+        key(environ.get(MASTER_KEY, ""))
+    except Invalid as error:
+        document.problems.append(Problem(error.msg, file=MASTER_KEY))
+
+
+def _known(document: Document, registry: Registry | None, folder: Path, environ: Mapping[str, str]) -> Known:
+    targets = [name for name in _names(document.data, "targets") if name != "default"]
+    templates = {*TEMPLATES, *_names(document.data, "templates")}
+    if registry is None:
+        return Known(folder, environ, templates=templates, targets=targets)
+    return Known(folder, environ, registry.mappers, registry.prompters, registry.dialects, templates, targets)
+
+
+def _names(data: dict[str, Any], section: str) -> list[str]:
+    entries = data.get(section)
+    return list(entries) if isinstance(entries, dict) else []
+
+
+def _problems(document: Document, errors: list[Invalid]) -> list[Problem]:
+    """The schema's errors with their places; a value that could not be read at all has its problem already."""
+    found = []
+    for error in errors:
+        path: Where = tuple(part if isinstance(part, int) else str(part) for part in error.path)
+        if path not in document.unreadable:
+            found.append(document.problem(path, error.msg))
+    return found

@@ -1,0 +1,363 @@
+"""The configuration file, key by key, as voluptuous schemas; `json_schema` is made from the same."""
+
+import inspect
+import re
+import ssl
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from voluptuous import Invalid, Marker, MultipleInvalid, Optional, Required
+
+from mooltiproxy.config.model import TLS
+from mooltiproxy.config.shapes import Checked, Entries, ListOf, Section, SectionOr, Shape
+from mooltiproxy.config.validators import (
+    Json,
+    Word,
+    client_path,
+    expected,
+    flag,
+    host,
+    key,
+    limit,
+    matching,
+    network,
+    origin,
+    piece,
+    plain_name,
+    port,
+    seconds,
+    size,
+    suggestion,
+    target_name,
+    target_path,
+    text,
+    url,
+    variable_name,
+    whole_number,
+)
+from mooltiproxy.discovery import Found
+
+MIDDLEWARES = ("access_log", "security_headers", "cors", "ip_rules", "bearer_auth", "routing", "mapping")
+"""The built-in middlewares in their default order."""
+
+_CERTIFICATES = {"cert": "certificates/cert.pem", "key": "certificates/key.pem"}
+_MISSING_FILE = "expected a file's path, it is missing"
+_USERS_OWN = re.compile(r"([A-Za-z_][A-Za-z0-9_]*):([A-Za-z_][A-Za-z0-9_]*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the names in a file may refer to. None is not known: any name is taken, as for the JSON Schema."""
+
+    folder: Path | None = None
+    environ: Mapping[str, str] | None = None
+    mappers: Mapping[str, Found] | None = None
+    prompters: Mapping[str, Found] | None = None
+    dialects: Collection[str] | None = None
+    templates: Collection[str] | None = None
+    targets: Collection[str] | None = None
+
+
+def schema(known: Known) -> Section:
+    """The whole file."""
+    return Section(
+        {
+            Optional("system", description="The proxy itself"): system(known),
+            Optional("cerbere", description="The gate: rules by IP address"): cerbere(),
+            Required("targets", msg="expected `targets:`, it is missing", description="The servers to ask"): Entries(
+                target_name,
+                target(known),
+                fixed={
+                    Required(
+                        "default",
+                        msg="expected the name of a target, it is missing",
+                        description="The target of requests that name none",
+                    ): one_of("target", known.targets)
+                },
+            ),
+            Optional("models", description="Names that clients ask for, and which target has them"): Entries(
+                plain_name, model(known)
+            ),
+            Optional("templates", description="Prompt templates: the text before each role's words"): Entries(
+                plain_name, template()
+            ),
+            Optional("middlewares", description="The chain, outermost first; your own as file:function"): Checked(
+                ListOf(middleware(known)), chain
+            ),
+        }
+    )
+
+
+def system(known: Known) -> Section:
+    """`system:`"""
+    return Section(
+        {
+            Optional("host", description="Address to listen on (127.0.0.1: this machine only)"): host,
+            Optional("port", description="Port to listen on (8000); 0 takes a free one"): port,
+            Optional("ssl", description="true: certificates/cert.pem, key.pem beside the file; or a section"): Checked(
+                SectionOr(tls(), flag), lambda value: certificates(value, known.folder)
+            ),
+            Optional("debug", description="Log bodies before and after mapping (false)"): flag,
+            Optional("timeout", description="Limit of each phase of a request to a target (30), 0: none"): SectionOr(
+                timeouts(), limit
+            ),
+            Optional("masterkey", description="For testing only: better set MOOLTIPROXY_KEY in the environment"): key,
+            Optional("drain", description="Time that open answers may take after SIGTERM (30)"): seconds,
+            Optional("max_body", description="Largest request body (64MiB)"): size,
+            Optional("cors", description='Origins whose pages may call the proxy (["*"])'): ListOf(origin),
+        }
+    )
+
+
+def tls() -> Section:
+    """`system.ssl`, in its long form."""
+    return Section(
+        {
+            Required("cert", msg=_MISSING_FILE, description="The certificate with its chain, PEM"): text,
+            Required("key", msg=_MISSING_FILE, description="Its private key, PEM, without a password"): text,
+            Optional("client_ca", description="Clients must have a certificate signed by one of these, PEM"): text,
+        }
+    )
+
+
+def timeouts() -> Section:
+    """`system.timeout`, in its long form."""
+    return Section(
+        {
+            Optional("connect", description="To open a connection (30)"): limit,
+            Optional("first_byte", description="From the request to the answer's first byte (30)"): limit,
+            Optional("idle", description="Between two reads of an answer (30)"): limit,
+            Optional("total", description="For the whole answer (none)"): limit,
+        }
+    )
+
+
+def cerbere() -> Section:
+    """`cerbere:`"""
+    return Section(
+        {
+            Optional("max_tries", description="Wrong keys before an address is banned (3)"): whole_number(1),
+            Optional("ban", description="How long; 0: until restart (0)"): seconds,
+            Optional("whitelist", description="Addresses and networks that are never banned"): ListOf(network),
+            Optional("blacklist", description="Addresses and networks that are refused"): ListOf(network),
+            Optional("trusted_proxies", description="Only these are believed in X-Forwarded-For"): ListOf(network),
+        }
+    )
+
+
+def target(known: Known) -> Section:
+    """One entry of `targets:`"""
+    return Section(
+        {
+            Required("url", msg="expected the target's address, it is missing", description="Root or API base"): url,
+            Optional("envkey", description="Environment variable that holds the target's key"): variable(known),
+            Optional("key", description="The target's key; better use envkey"): key,
+            Optional("preserveMethod", description="Follow redirects with method and body kept (false)"): flag,
+            Optional("speaks", description="APIs that the target has; every client is translated to them"): ListOf(
+                one_of("dialect", known.dialects)
+            ),
+            Optional("mapping", description="Client paths, and what becomes of each"): Entries(
+                client_path, SectionOr(entry(known), entry_word)
+            ),
+            **_rendering(known),
+        },
+        check=maps_something,
+    )
+
+
+def entry(known: Known) -> Section:
+    """One path under `mapping:`, in its long form."""
+    return Section(
+        {
+            Optional("path", description="Path at the target, below its url; the same when absent"): target_path,
+            Optional("in", description="Mapper of requests"): function("mapper", known.mappers, "ip, cfg"),
+            Optional("out", description="Mapper of answers"): function("mapper", known.mappers, "ip, cfg"),
+            Optional("stream", description="Mapper of a streamed answer's events"): function(
+                "mapper", known.mappers, "ip, cfg, state"
+            ),
+            **_rendering(known),
+        }
+    )
+
+
+def model(known: Known) -> Section:
+    """One entry of `models:`"""
+    return Section(
+        {
+            Required("target", msg="expected a target, it is missing", description="The target that has it"): one_of(
+                "target", known.targets
+            ),
+            Optional("name", description="Its name there; the same when absent"): text,
+        }
+    )
+
+
+def template() -> Section:
+    """One entry of `templates:`"""
+    return Section(
+        {
+            Optional("preprompt", description="At the very start"): piece,
+            Optional("start", description="Behind the system text"): piece,
+            Optional("system", description="Before a later system message"): piece,
+            Optional("user", description="Before the user's words; also the stop string"): piece,
+            Optional("assistant", description="Before the assistant's words, and at the end"): piece,
+        }
+    )
+
+
+def _rendering(known: Known) -> dict[Marker, Shape]:
+    return {
+        Optional("prompter", description="Function that makes one prompt of messages (fromTemplate)"): function(
+            "prompter", known.prompters, "messages, cfg"
+        ),
+        Optional("template", description="Template that the prompter fills in (HumanResponse)"): one_of(
+            "template", known.templates
+        ),
+    }
+
+
+def one_of(what: str, names: Collection[str] | None) -> Word:
+    """The name of something that must be there."""
+
+    def check(value: Any) -> str:
+        if not isinstance(value, str) or not value:
+            raise expected(f"the name of a {what}", value)
+        if names is not None and value not in names:
+            raise Invalid(f"there is no such {what}{suggestion(value, names)}")
+        return value
+
+    return Word(check, {"type": "string"})
+
+
+def function(what: str, found: Mapping[str, Found] | None, parameters: str) -> Word:
+    """The name of a mapper or prompter that can be called with these parameters."""
+    named = one_of(what, found)
+
+    def check(value: Any) -> str:
+        name = str(named(value))
+        if found is not None and not _takes(found[name], parameters.count(",") + 1):
+            raise Invalid(f"this {what} cannot be called as function({parameters}): see {found[name].file}")
+        return name
+
+    return Word(check, named.json)
+
+
+def _takes(found: Found, count: int) -> bool:
+    try:
+        inspect.signature(found.function).bind(*range(count))
+    except TypeError:
+        return False
+    return True
+
+
+def variable(known: Known) -> Word:
+    """The name of an environment variable that is set."""
+
+    def check(value: Any) -> str:
+        name = str(variable_name(value))
+        if known.environ is not None and not known.environ.get(name, "").strip():
+            raise Invalid("this environment variable is not set: set it to the target's key, or remove `envkey`")
+        if known.environ is not None:
+            key(known.environ[name])
+        return name
+
+    return Word(check, variable_name.json)
+
+
+def _entry_word(value: Any) -> dict[str, Any]:
+    if value is not None and not isinstance(value, str):
+        raise expected("nothing (the same path), another path, or a section {path, in, out, stream, ...}", value)
+    return {} if value is None else {"path": target_path(value)}
+
+
+entry_word = Word(_entry_word, {"anyOf": [{"type": "null"}, target_path.json]})
+"""A mapping entry in its short forms: nothing, or another path."""
+
+
+def maps_something(section: Mapping[str, Any]) -> Iterator[Invalid]:
+    """A target needs `mapping` or `speaks`, or nobody can reach it."""
+    if not section.get("mapping") and not section.get("speaks"):
+        yield Invalid("expected `speaks:` (the API of the target) or entries under `mapping:`, both are missing")
+
+
+def middleware(known: Known) -> Word:
+    """A built-in middleware, or `file:function` in a Python file beside the configuration."""
+
+    def check(value: Any) -> str:
+        if not isinstance(value, str) or not value:
+            raise expected("the name of a middleware", value)
+        if value in MIDDLEWARES:
+            return value
+        own = _USERS_OWN.fullmatch(value)
+        if own is None:
+            raise Invalid(f"there is no such middleware{suggestion(value, MIDDLEWARES)}; your own is file:function")
+        if known.folder is not None and not (known.folder / f"{own[1]}.py").is_file():
+            raise Invalid(f"there is no file {own[1]}.py beside the configuration file")
+        return value
+
+    return Word(check, matching("|".join((*MIDDLEWARES, _USERS_OWN.pattern))))
+
+
+def chain(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The chain's order; raises MultipleInvalid."""
+    errors = [Invalid("this middleware is there twice", [at]) for at, name in enumerate(names) if name in names[:at]]
+    if "routing" not in names:
+        errors.append(Invalid("expected `routing` in the list: without it no request finds a target"))
+    elif "mapping" in names and (at := names.index("mapping")) < names.index("routing"):
+        errors.append(Invalid("expected `mapping` behind `routing`, which finds what is to be mapped", [at]))
+    if errors:
+        raise MultipleInvalid(errors)
+    return names
+
+
+def certificates(value: Any, folder: Path | None) -> TLS | None:
+    """The files of `system.ssl`, tried; raises Invalid with what is wrong with them."""
+    if value is False:
+        return None
+    files = _CERTIFICATES if value is True else value
+    hint = "; `mooltiproxy cert new` writes certificates/cert.pem and key.pem" if value is True else ""
+    paths = {name: (folder or Path()) / str(file) for name, file in files.items()}
+    reasons = {name: unreadable(path) for name, path in paths.items()}
+    errors = [Invalid(f"this file cannot be read: {why}{hint}", [name]) for name, why in reasons.items() if why]
+    if errors:
+        raise MultipleInvalid(errors)
+    return _tried(TLS(paths["cert"], paths["key"], paths.get("client_ca")))
+
+
+def unreadable(file: Path) -> str:
+    """Why a file cannot be read, "" if it can."""
+    try:
+        with file.open("rb"):
+            return ""
+    except OSError as error:
+        return error.strerror or "unknown"
+
+
+def _tried(files: TLS) -> TLS:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(files.cert, files.key, password=_no_password)
+    except (ssl.SSLError, ValueError) as error:
+        reason = getattr(error, "reason", None) or "not PEM, or the key has a password"
+        raise Invalid(f"cert and key cannot be used together: {reason}") from None
+    try:
+        if files.client_ca:
+            context.load_verify_locations(files.client_ca)
+    except ssl.SSLError:
+        raise Invalid("expected certificates in PEM form", ["client_ca"]) from None
+    return files
+
+
+def _no_password() -> str:
+    raise ValueError("the key has a password")
+
+
+def json_schema() -> Json:
+    """The JSON Schema (draft 2020-12) of the file, for editors."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "mooltiproxy configuration",
+        **schema(Known()).json,
+    }
