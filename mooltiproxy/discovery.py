@@ -1,9 +1,9 @@
 """Finds dialects, mappers and prompters: the built-in ones and the user's, by the same door.
 
 The folders `mappers/` and `prompters/` are opened by path, the built-in ones as `mooltiproxy.mappers` and
-`mooltiproxy.prompters`, the user's beside the configuration file as `mooltiproxy_user.*`. `sys.path` is not touched; files
-may use relative imports among themselves. A user's name hides a built-in one; the same name twice among the user's files
-is an error.
+`mooltiproxy.prompters`, the user's beside the configuration file as `mooltiproxy_user.*`. `sys.path` is not touched;
+files may use relative imports among themselves. A user's name hides a built-in one; the same name twice among the
+user's files is an error.
 """
 
 import inspect
