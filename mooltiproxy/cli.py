@@ -10,13 +10,12 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mooltiproxy import __doc__ as summary
 from mooltiproxy import __version__
-from mooltiproxy.errors import ConfigError, MooltiError, Problem
+from mooltiproxy.errors import ConfigError, MooltiError, Problem, UpstreamError
 
 if TYPE_CHECKING:
     from mooltiproxy.config.model import Config
@@ -67,10 +66,11 @@ def _parser() -> argparse.ArgumentParser:
         "mooltiproxy",
         description=summary,
         epilog=EXAMPLES,
-        formatter_class=partial(argparse.RawDescriptionHelpFormatter, max_help_position=28),
+        usage="mooltiproxy [-h] [--version] COMMAND ...",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"mooltiproxy {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND ...", required=True)
     _add_serve(commands)
     _add(commands, "demo", "show the proxy at work before a toy model server", _demo)
     _add_check(commands)
@@ -166,16 +166,25 @@ def _is_bind_error(error: OSError) -> bool:
     return error.errno in BIND_ERRORS or isinstance(error, gaierror)
 
 
-def _target(options: argparse.Namespace) -> dict[str, str] | None:
-    """The target of the command line, if it names one, as its entry in a file would be; its dialect is probed."""
+def _target(options: argparse.Namespace) -> dict[str, Any] | None:
+    """The target of the command line, if it names one, as a file would say it; its dialect is probed."""
     url = _target_url(options)
     if url is None:
         return None
     import asyncio
 
+    from mooltiproxy.config.load import from_data
     from mooltiproxy.upstream.probe import probe
 
-    return {"url": url, "speaks": asyncio.run(probe(url))}
+    from_data(_only(url, "openai"), Path())  # raises ConfigError for what is no url
+    try:
+        return _only(url, asyncio.run(probe(url)))
+    except UpstreamError as error:
+        raise MooltiError(f"{url}: {error}") from error
+
+
+def _only(url: str, dialect: str) -> dict[str, Any]:
+    return {"targets": {"default": TARGET, TARGET: {"url": url, "speaks": dialect}}}
 
 
 def _target_url(options: argparse.Namespace) -> str | None:
@@ -192,7 +201,7 @@ def _target_url(options: argparse.Namespace) -> str | None:
     return f"http://[{host}]:{port}" if ":" in host and not host.startswith("[") else f"http://{host}:{port}"
 
 
-def _configuration(file: Path | None, target: dict[str, str] | None) -> "Config":
+def _configuration(file: Path | None, target: dict[str, Any] | None) -> "Config":
     """The file's settings, with the target of the command line as the default one; raises ConfigError without both."""
     from mooltiproxy.config.load import from_data, load
 
@@ -201,7 +210,7 @@ def _configuration(file: Path | None, target: dict[str, str] | None) -> "Config"
         if config is None:
             raise ConfigError(Problem(NOTHING_TO_SERVE))
         return config
-    alone = from_data({"targets": {"default": TARGET, TARGET: target}}, config.folder if config else Path())
+    alone = from_data(target, config.folder if config else Path())
     if config is None:
         return alone
     return replace(config, targets={**config.targets, **alone.targets}, default_target=TARGET)
@@ -295,10 +304,12 @@ def _list_templates(options: argparse.Namespace) -> int:
     from mooltiproxy.config.load import load
     from mooltiproxy.mapping.prompt import TEMPLATES
 
-    theirs = load(CONFIG_FILE).templates if CONFIG_FILE.exists() else {}
-    rows = [(name, "built in", pieces) for name, pieces in TEMPLATES.items() if name not in theirs]
-    rows += [(name, _hiding(str(CONFIG_FILE), name in TEMPLATES), pieces) for name, pieces in theirs.items()]
-    _print_table(sorted((name, where, _in_short(pieces)) for name, where, pieces in rows))
+    templates = load(CONFIG_FILE).templates if CONFIG_FILE.exists() else TEMPLATES
+    rows = []
+    for name, pieces in sorted(templates.items()):
+        where = "built in" if pieces == TEMPLATES.get(name) else _hiding(str(CONFIG_FILE), name in TEMPLATES)
+        rows.append((name, where, _in_short(pieces)))
+    _print_table(rows)
     return OK
 
 

@@ -23,6 +23,10 @@ LONGER_SHARE = 0.8
 """Of the probability, what the longest known context gets; the rest goes to the next shorter one, and so on."""
 TOPIC = 3.0
 """Exponent of a paragraph's relevance: higher keeps closer to what the prompt asks for."""
+FADING = 0.2
+"""What a line of the prompt counts beside the line after it."""
+UNASKED = 0.1
+"""The relevance of a paragraph that shares nothing with the prompt; the highest is 1 more."""
 PIECE = re.compile(r" ?\w+(?:['’-]\w+)*| ?[^\w\s]|\n+|\s")
 
 
@@ -148,12 +152,13 @@ class LanguageModel:
 
     def _relevance(self, prompt: str) -> list[float]:
         """How much each paragraph has to do with the prompt, its last lines above all."""
-        scores = [0.1] * len(self._words)
+        scores = [0.0] * len(self._words)
         for age, line in enumerate(reversed(prompt.split("\n"))):
             for word in set(map(_stem, pieces(line))):
                 for number, words in enumerate(self._words):
-                    scores[number] += words[word] * self._rarity.get(word, 0.0) / (1 + age)
-        return [score**TOPIC for score in scores]
+                    scores[number] += words[word] * self._rarity.get(word, 0.0) * FADING**age
+        highest = max(scores) or 1.0
+        return [(UNASKED + score / highest) ** TOPIC for score in scores]
 
 
 def _context(tokens: Sequence[str]) -> tuple[str, ...]:

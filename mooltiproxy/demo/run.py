@@ -54,7 +54,7 @@ or with Python (pip install openai):
 
   client = OpenAI(base_url="{base_url}", api_key="{key}")
   messages = [{{"role": "user", "content": "{question}"}}]
-  for chunk in client.chat.completions.create(model="toy", messages=messages, stream=True):
+  for chunk in client.chat.completions.create(model="toy", messages=messages, temperature=0, stream=True):
       print(chunk.choices[0].delta.content or "", end="", flush=True)
 """
 
@@ -120,7 +120,7 @@ def _answers(port: int) -> bool:
 
 def _body(question: str) -> str:
     message = {"role": "user", "content": question}
-    return orjson.dumps({"model": "toy", "stream": True, "messages": [message]}).decode()
+    return orjson.dumps({"model": "toy", "stream": True, "temperature": 0, "messages": [message]}).decode()
 
 
 def _ask(port: int, key: str) -> None:

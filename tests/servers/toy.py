@@ -12,6 +12,8 @@ from typing import Any
 
 import orjson
 
+ROOT = Path(__file__).parents[2]
+
 
 @dataclass(frozen=True)
 class Toy:
@@ -49,7 +51,7 @@ def running_toy(*options: str) -> Iterator[Toy]:
     with TemporaryDirectory() as folder:
         log = Path(folder) / "toy.jsonl"
         command = [sys.executable, "-m", "mooltiproxy.demo", "--log", str(log), *options]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
             try:
                 assert process.stdout
                 url = process.stdout.readline().strip().removeprefix("listening on ")
