@@ -406,9 +406,14 @@ def called(what: str, function: Callable[..., Any], *arguments: Any) -> Any:
     except ProxyError:
         raise
     except Exception as error:
-        name = getattr(function, "__name__", repr(function))
-        log.exception("the %s %s failed", what, name)
-        raise InternalError(f"the proxy's {what} {name} failed on this request") from error
+        raise _failed(what, function) from error
+
+
+def _failed(what: str, function: Callable[..., Any]) -> InternalError:
+    """Log the exception that is being handled, with its traceback, and give the error that the client may read."""
+    name = getattr(function, "__name__", type(function).__name__)
+    log.exception("the %s %s failed", what, name)
+    return InternalError(f"the proxy's {what} {name} failed on this request")
 
 
 def dumps(body: Any) -> bytes:
@@ -446,13 +451,16 @@ class _FunctionEvents:
         return bool(self._state.get("done"))
 
     def read(self, event: Any) -> list[Any]:
-        return called("stream mapper", self._read, event)  # type: ignore[no-any-return]
+        try:
+            # A generator runs only while it is listed: its failures belong here too.
+            return list(self._function(event, self._config, self._state) or ())
+        except ProxyError:
+            raise
+        except Exception as error:
+            raise _failed("stream mapper", self._function) from error
 
     def end(self) -> list[Any]:
         return self.read(None)
-
-    def _read(self, event: Any) -> list[Any]:
-        return list(self._function(event, self._config, self._state) or ())
 
 
 class _ReadBack:

@@ -11,6 +11,7 @@ from mooltiproxy.mapping.neutral import (
     Document,
     Image,
     OutputFormat,
+    Part,
     Reasoning,
     ReasoningOptions,
     Refusal,
@@ -112,7 +113,10 @@ def test_fields_of_local_servers_are_read() -> None:
         ({"tool_choice": "sometimes"}, "tool_choice"),
         ({"tool_choice": {"type": "custom"}}, "tool_choice.type"),
         ({"response_format": {"type": "xml"}}, "response_format.type"),
-        ({"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}}, "response_format.json_schema.schema"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}},
+            "response_format.json_schema.schema",
+        ),
         ({"modalities": ["text", "audio"]}, "modalities"),
     ],
 )
@@ -394,9 +398,9 @@ def test_an_error_with_status_200_is_an_error() -> None:
 
 
 def test_an_answer_is_written() -> None:
-    parts = [Reasoning("Easy"), Text("4")]
+    parts: list[Part] = [Reasoning("Easy"), Text("4")]
     usage = Usage(12, 3, cached=4, cache_written=1, reasoning=2)
-    answer = chat.write_answer(Answer([Choice(list(parts), "stop")], usage, "real-name"), Request(model="m1"))
+    answer = chat.write_answer(Answer([Choice(parts, "stop")], usage, "real-name"), Request(model="m1"))
     assert answer["id"].startswith("chatcmpl-")
     assert isinstance(answer.pop("created"), int)
     answer.pop("id")

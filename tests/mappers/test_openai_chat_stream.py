@@ -33,7 +33,9 @@ from mooltiproxy.mapping.neutral import (
 USAGE = {"prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15}
 
 
-def chunk(delta: dict[str, Any] | None = None, finish: str | None = None, index: int = 0, **more: Any) -> dict[str, Any]:
+def chunk(
+    delta: dict[str, Any] | None = None, finish: str | None = None, index: int = 0, **more: Any
+) -> dict[str, Any]:
     return {"choices": [{"index": index, "delta": delta or {}, "finish_reason": finish}], **more}
 
 
@@ -170,7 +172,9 @@ def test_fragments_without_index_are_joined_by_id_or_to_the_last() -> None:
 
 def test_id_and_name_may_be_repeated_in_every_fragment() -> None:
     events = read(
-        call(0, id="call_a", name="a", arguments='{"x":'), call(0, id="call_a", name="a", arguments="1}"), chunk({}, "stop")
+        call(0, id="call_a", name="a", arguments='{"x":'),
+        call(0, id="call_a", name="a", arguments="1}"),
+        chunk({}, "stop"),
     )
     assert answer_of(events).choices[0].parts == [ToolCall("call_a", "a", '{"x":1}')]
 
@@ -270,7 +274,7 @@ def test_calls_are_written_with_a_first_fragment_of_their_own() -> None:
 
 
 def test_a_client_of_functions_gets_function_calls() -> None:
-    events = [CallStart(0, "c", "a"), CallArguments(0, "{}"), Finish("tool_calls")]
+    events: list[StreamEvent] = [CallStart(0, "c", "a"), CallArguments(0, "{}"), Finish("tool_calls")]
     chunks = write(events, Request(functions_api=True))
     assert deltas(chunks)[1:3] == [
         {"function_call": {"name": "a", "arguments": ""}},
@@ -296,9 +300,10 @@ def test_nothing_is_written_behind_a_finish() -> None:
 
 
 def test_an_unfinished_stream_is_never_closed_as_if_it_were_whole() -> None:
-    for events in ([], [TextDelta("Hi")], [Finish("stop"), TextDelta("b", 1)]):
+    unfinished: list[list[StreamEvent]] = [[], [TextDelta("Hi")], [Finish("stop"), TextDelta("b", 1)]]
+    for events in unfinished:
         with pytest.raises(UpstreamBroken):
-            write(list(events))
+            write(events)
 
 
 words = st.text(min_size=1, max_size=4)

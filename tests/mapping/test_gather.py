@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +14,7 @@ from mooltiproxy.mapping.neutral import (
     Part,
     Reasoning,
     Refusal,
+    StreamEvent,
     Text,
     TextDelta,
     TokenProbability,
@@ -29,7 +32,7 @@ parts = st.one_of(
 )
 
 
-def distinct(parts: list[Part]) -> list[Part]:
+def distinct(parts: Sequence[Part]) -> list[Part]:
     """Without neighbours of one kind, which a stream cannot tell apart."""
     kept: list[Part] = []
     for part in parts:
@@ -72,5 +75,5 @@ def test_a_failed_stream_keeps_the_failures_status() -> None:
 
 
 def test_interleaved_choices_are_sorted() -> None:
-    events = [TextDelta("b", 1), TextDelta("a", 0), TextDelta("B", 1), Finish("stop", None, 1), Finish("length")]
-    assert answer_of(list(events)) == Answer([Choice([Text("a")], "length"), Choice([Text("bB")], "stop")])
+    texts: list[StreamEvent] = [TextDelta("b", 1), TextDelta("a", 0), TextDelta("B", 1)]
+    assert answer_of([*texts, Finish("stop", None, 1), Finish("length")]) == Answer([Choice([Text("a")], "length"), Choice([Text("bB")], "stop")])

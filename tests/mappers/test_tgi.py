@@ -1,0 +1,465 @@
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mappers import tgi
+from mooltiproxy.errors import BadRequest, UpstreamBroken, UpstreamError
+from mooltiproxy.mapping.gather import answer_of, stream_of
+from mooltiproxy.mapping.neutral import (
+    Answer,
+    Choice,
+    Failure,
+    Finish,
+    Image,
+    OutputFormat,
+    ReasoningOptions,
+    Request,
+    Sampling,
+    StreamEvent,
+    Text,
+    TextDelta,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolResult,
+    Turn,
+    Usage,
+    UsageReport,
+)
+
+SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
+
+
+def parameters(**fields: Any) -> dict[str, Any]:
+    request = Request(prompt="x", sampling=Sampling(**fields))
+    body = tgi.write_text_request(request, {}).body
+    assert isinstance(body["parameters"], dict)
+    return body["parameters"]
+
+
+def dropped(**fields: Any) -> tuple[str, ...]:
+    return tgi.write_text_request(Request(prompt="x", sampling=Sampling(**fields)), {}).dropped
+
+
+def refused(request: Request) -> str | None:
+    with pytest.raises(BadRequest) as caught:
+        tgi.write_text_request(request, {})
+    return caught.value.param
+
+
+def talk(*turns: Turn, **config: Any) -> dict[str, Any]:
+    return tgi.write_chat_request(Request(turns=list(turns)), config).body
+
+
+HELLO = Turn("user", [Text("Hello")])
+
+
+def test_a_prompt_is_sent_with_details_and_without_itself_in_the_answer() -> None:
+    sampling = Sampling(temperature=0.5, top_p=0.9, max_tokens=64, stop=("END",), seed=7)
+    assert tgi.write_text_request(Request(prompt="Say hi", sampling=sampling), {}).body == {
+        "inputs": "Say hi",
+        "parameters": {
+            "do_sample": True,
+            "temperature": 0.5,
+            "top_p": 0.9,
+            "max_new_tokens": 64,
+            "stop": ["END"],
+            "seed": 7,
+            "details": True,
+            "return_full_text": False,
+        },
+    }
+
+
+def test_nothing_said_is_sampling_said() -> None:
+    assert parameters() == {"do_sample": True, "details": True, "return_full_text": False}
+
+
+def test_a_temperature_of_zero_becomes_greedy() -> None:
+    sent = parameters(temperature=0, top_p=0.5, top_k=5, typical_p=0.5)
+    assert sent == {"do_sample": False, "details": True, "return_full_text": False}
+
+
+@pytest.mark.parametrize("name", ["top_p", "typical_p"])
+@pytest.mark.parametrize(("value", "sent"), [(1, None), (1.0, None), (0, 0.01), (0.5, 0.5)])
+def test_shares_are_held_between_zero_and_one(name: str, value: float, sent: float | None) -> None:
+    assert parameters(**{name: value}).get(name) == sent
+
+
+@pytest.mark.parametrize(("value", "sent"), [(0, None), (-1, None), (1, 1)])
+def test_a_top_k_that_is_off_is_left_out(value: int, sent: int | None) -> None:
+    assert parameters(top_k=value).get("top_k") == sent
+
+
+def test_a_negative_seed_is_dropped_by_name() -> None:
+    assert "seed" not in parameters(seed=-1)
+    assert dropped(seed=-1) == ("seed",)
+
+
+def test_penalties_are_passed_or_dropped_by_name() -> None:
+    sent = parameters(frequency_penalty=0.5, presence_penalty=0.5, repetition_penalty=1.1, logit_bias={"1": 2})
+    assert (sent["frequency_penalty"], sent["repetition_penalty"]) == (0.5, 1.1)
+    assert dropped(presence_penalty=0.5, logit_bias={"1": 2}, min_p=0.1) == ("min_p", "presence_penalty", "logit_bias")
+
+
+def test_neutral_values_are_no_loss() -> None:
+    assert dropped(presence_penalty=0, logit_bias={}, min_p=0) == ()
+    assert "frequency_penalty" not in parameters(frequency_penalty=0)
+
+
+def test_at_most_four_stops_are_sent_the_clients_first() -> None:
+    request = Request(turns=[HELLO], sampling=Sampling(stop=("a", "b", "c")))
+    body = tgi.write_chat_request(request, {"render": lambda messages: ("p", ["b", "d", "E"])}).body
+    assert body["parameters"]["stop"] == ["a", "b", "c", "d"]
+    assert tgi.read_chat_answer({"generated_text": "one E two"}, request).choices == [Choice([Text("one ")], "stop")]
+
+
+def test_best_of_needs_sampling_and_no_seed() -> None:
+    assert parameters(best_of=3)["best_of"] == 3
+    assert "best_of" not in parameters(best_of=3, temperature=0)
+    assert "seed" not in parameters(best_of=3, seed=1)
+    assert dropped(best_of=3, seed=1) == ("seed",)
+    assert "best_of" not in parameters(best_of=1)
+
+
+@pytest.mark.parametrize(
+    ("request_", "param"),
+    [
+        (Request(prompt="x", sampling=Sampling(n=2)), "n"),
+        (Request(prompt="x", sampling=Sampling(logprobs=True)), "logprobs"),
+        (Request(prompt="x", sampling=Sampling(max_tokens=0)), "max_tokens"),
+        (Request(prompt="x", sampling=Sampling(best_of=2), stream=True), "best_of"),
+        (Request(prompt="x", sampling=Sampling(repetition_penalty=0)), "repetition_penalty"),
+        (Request(prompt="x", tools=[Tool("a")]), "tools"),
+        (Request(prompt="x", suffix="y"), "suffix"),
+        (Request(prompt="x", output=OutputFormat("json")), "response_format"),
+        (Request(prompt="x", output=OutputFormat("schema", {"type": "array"})), "response_format"),
+        (Request(prompt="x", output=OutputFormat("grammar", "root ::= x")), "response_format"),
+        (Request(turns=[HELLO]), "messages"),
+    ],
+)
+def test_what_would_change_the_answer_unseen_is_refused(request_: Request, param: str) -> None:
+    assert refused(request_) == param
+
+
+def test_one_answer_is_no_demand() -> None:
+    assert tgi.write_text_request(Request(prompt="x", sampling=Sampling(n=1)), {}).dropped == ()
+
+
+def test_tools_that_must_not_be_called_are_dropped() -> None:
+    request = Request(prompt="x", tools=[Tool("a")], tool_choice=ToolChoice("none"))
+    assert tgi.write_text_request(request, {}).dropped == ("tools",)
+
+
+def test_hints_are_dropped_by_name() -> None:
+    request = Request(prompt="x", reasoning=ReasoningOptions("low"), user="ann", extra={"metadata": {}})
+    assert tgi.write_text_request(request, {}).dropped == ("metadata", "reasoning_effort", "user")
+
+
+@pytest.mark.parametrize(
+    ("output", "grammar"),
+    [
+        (OutputFormat("schema", SCHEMA, "w", True), {"type": "json", "value": SCHEMA}),
+        (OutputFormat("regex", "a+"), {"type": "regex", "value": "a+"}),
+    ],
+)
+def test_a_format_becomes_a_grammar(output: OutputFormat, grammar: dict[str, Any]) -> None:
+    body = tgi.write_text_request(Request(prompt="x", output=output), {}).body
+    assert body["parameters"]["grammar"] == grammar
+
+
+def test_a_conversation_is_rendered_by_the_prompter() -> None:
+    seen: list[Any] = []
+
+    def render(messages: list[dict[str, Any]]) -> tuple[str, list[str]]:
+        seen.extend(messages)
+        return "PROMPT", ["STOP"]
+
+    body = talk(Turn("system", [Text("Be brief.")]), HELLO, render=render)
+    assert seen == [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]
+    assert (body["inputs"], body["parameters"]["stop"]) == ("PROMPT", ["STOP"])
+
+
+def test_without_a_prompter_the_pieces_of_the_template_are_used() -> None:
+    body = talk(Turn("system", [Text("S")]), HELLO, template={"user": "<U>", "assistant": "<A>"})
+    assert (body["inputs"], body["parameters"]["stop"]) == ("S<U>Hello<A>", ["<U>"])
+    assert talk(Turn("system", [Text("S")]), HELLO)["inputs"] == "S\n### HUMAN:\nHello\n### RESPONSE:\n"
+
+
+@pytest.mark.parametrize("bos", ["<s>", "<|begin_of_text|>", "<bos>"])
+def test_a_leading_bos_is_cut_once(bos: str) -> None:
+    assert talk(HELLO, render=lambda _: (f"{bos}{bos}x{bos}y", []))["inputs"] == f"{bos}x{bos}y"
+
+
+def test_a_clients_own_prompt_is_not_touched() -> None:
+    assert tgi.write_text_request(Request(prompt="<s>x"), {}).body["inputs"] == "<s>x"
+
+
+def test_images_have_no_place_in_a_prompt() -> None:
+    with pytest.raises(BadRequest) as caught:
+        talk(Turn("user", [Text("Look"), Image(url="https://example.com/a.png")]))
+    assert caught.value.param == "messages[0].content[1]"
+
+
+def test_results_of_tools_become_text_and_the_calls_are_named() -> None:
+    turns = [
+        HELLO,
+        Turn("assistant", [ToolCall("c", "a", "{}")]),
+        Turn("tool", [ToolResult("c", [Text("sunny")])]),
+    ]
+    written = tgi.write_chat_request(Request(turns=turns), {})
+    assert "Hello\n\nsunny" in written.body["inputs"]
+    assert written.dropped == ("messages.tool_calls",)
+
+
+def generated(text: str, **details: Any) -> dict[str, Any]:
+    known = {"finish_reason": "eos_token", "generated_tokens": 3, "prefill": []}
+    return {"generated_text": text, "details": {**known, **details}}
+
+
+def test_an_answer_is_read() -> None:
+    answer = tgi.read_text_answer(generated("Hi there"), Request())
+    assert answer == Answer([Choice([Text("Hi there")], "stop")], Usage(prompt=None, answer=3))
+
+
+def test_the_prompts_tokens_are_counted_where_they_are_told() -> None:
+    assert tgi.read_text_answer(generated("Hi", prefill=[{}] * 5), Request()).usage == Usage(5, 3)
+    assert tgi.read_text_answer(generated("Hi", input_length=5), Request()).usage == Usage(5, 3)
+
+
+def test_the_stop_that_ended_the_answer_is_cut() -> None:
+    request = Request(sampling=Sampling(stop=("END",)), template_stops=("### HUMAN:",))
+    answer = tgi.read_text_answer(generated("Hi END", finish_reason="stop_sequence"), request)
+    assert answer.choices == [Choice([Text("Hi ")], "stop", "END")]
+
+
+def test_a_stop_that_the_server_missed_is_cut_and_ends_the_answer() -> None:
+    request = Request(template_stops=("\n### HUMAN:", "### HUMAN:"))
+    answer = tgi.read_text_answer(generated("Hi\n### HUMAN: and you\n### HUMAN:", finish_reason="length"), request)
+    assert answer.choices == [Choice([Text("Hi")], "stop", None)]
+
+
+@pytest.mark.parametrize(
+    ("word", "finish"), [("length", "length"), ("eos_token", "stop"), ("stop_sequence", "stop"), ("new_word", "stop")]
+)
+def test_finish_reasons_are_read(word: str, finish: str) -> None:
+    assert tgi.read_text_answer(generated("Hi", finish_reason=word), Request()).choices[0].finish == finish
+
+
+def test_only_a_conversation_loses_leading_whitespace() -> None:
+    assert tgi.read_chat_answer(generated(" \n Hi "), Request()).choices[0].parts == [Text("Hi ")]
+    assert tgi.read_text_answer(generated(" \n Hi "), Request()).choices[0].parts == [Text(" \n Hi ")]
+
+
+def test_an_array_is_read() -> None:
+    assert tgi.read_text_answer([{"generated_text": "Hi"}], Request()).choices == [Choice([Text("Hi")], "stop")]
+
+
+def test_the_prompt_is_repeated_where_the_client_wants_it() -> None:
+    request = Request(prompt="Say: ", echo=True)
+    assert tgi.read_text_answer(generated("Hi"), request).choices[0].parts == [Text("Say: Hi")]
+    events = read([token("Hi"), last("", "Hi")], request)
+    assert events[0] == TextDelta("Say: Hi")
+
+
+@pytest.mark.parametrize("body", [{}, [], "text", {"generated_text": None}, None])
+def test_an_answer_without_a_text_is_the_targets_fault(body: Any) -> None:
+    with pytest.raises(UpstreamBroken):
+        tgi.read_text_answer(body, Request())
+
+
+def test_an_error_with_status_200_is_an_error() -> None:
+    with pytest.raises(UpstreamError) as caught:
+        tgi.read_text_answer({"error": "Model is overloaded", "error_type": "overloaded"}, Request())
+    assert caught.value.status == 429
+
+
+def token(text: str, *, special: bool = False) -> dict[str, Any]:
+    return {
+        "index": 1,
+        "token": {"id": 1, "text": text, "logprob": -0.1, "special": special},
+        "generated_text": None,
+        "details": None,
+    }
+
+
+def last(text: str, whole: str, finish: str = "eos_token", *, special: bool = False) -> dict[str, Any]:
+    details = {"finish_reason": finish, "generated_tokens": 3, "seed": None, "input_length": 12}
+    return {**token(text, special=special), "generated_text": whole, "details": details}
+
+
+def read(events: Sequence[Any], request: Request | None = None, *, chat: bool = False) -> list[StreamEvent]:
+    reader = (tgi.chat_reader if chat else tgi.text_reader)(request or Request())
+    return [*(neutral for event in events for neutral in reader.read(event)), *reader.end()]
+
+
+def test_a_stream_is_read_without_its_special_tokens() -> None:
+    events = read([token("Hi"), token(" there"), last("</s>", "Hi there", special=True)])
+    assert events == [TextDelta("Hi"), TextDelta(" there"), Finish("stop"), UsageReport(Usage(12, 3))]
+
+
+def test_the_last_token_of_a_cut_answer_is_text() -> None:
+    assert read([token("Hi"), last(" th", "Hi th", "length")])[1:3] == [TextDelta(" th"), Finish("length")]
+
+
+def test_a_stop_over_several_tokens_never_shows() -> None:
+    request = Request(template_stops=("\n### HUMAN:",))
+    events = read([token("Hi"), token("\n"), token("###"), last(" HUMAN:", "Hi\n### HUMAN:", "stop_sequence")], request)
+    assert events == [TextDelta("Hi"), Finish("stop"), UsageReport(Usage(12, 3))]
+
+
+def test_a_stop_that_the_server_missed_ends_the_stream() -> None:
+    reader = tgi.text_reader(Request(sampling=Sampling(stop=("\n",))))
+    assert reader.read(token("Hi")) == [TextDelta("Hi")]
+    assert reader.read(token("\n\nx")) == [Finish("stop", "\n")]
+    assert reader.done
+    assert reader.read(token("more")) == []
+    assert reader.end() == []
+
+
+def test_what_was_held_back_in_vain_comes_at_the_end() -> None:
+    request = Request(sampling=Sampling(stop=("END",)))
+    assert read([token("Hi E"), last("N", "Hi EN")], request)[:3] == [TextDelta("Hi "), TextDelta("EN"), Finish("stop")]
+
+
+def test_leading_whitespace_goes_from_the_stream_of_a_conversation() -> None:
+    events = read([token(" "), token("\n"), token(" Hi"), token(" you"), last("", "")], chat=True)
+    assert events[:2] == [TextDelta("Hi"), TextDelta(" you")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"), [("validation", 422), ("overloaded", 429), ("generation", 424), ("incomplete_generation", 500)]
+)
+def test_an_error_event_is_a_failure_with_its_status(kind: str, status: int) -> None:
+    events = read([token("Hi"), {"error": "broken", "error_type": kind}])
+    assert events == [TextDelta("Hi"), Failure("broken", status)]
+
+
+def test_a_stream_without_an_end_is_a_failure() -> None:
+    assert isinstance(read([token("Hi")])[-1], Failure)
+    assert isinstance(read([])[-1], Failure)
+
+
+def test_a_last_event_without_details_is_an_end() -> None:
+    event = {**last("", "Hi"), "details": None}
+    assert read([token("Hi"), event]) == [TextDelta("Hi"), Finish("stop")]
+
+
+texts = st.text("ab \n#", max_size=10)
+
+
+@given(texts, st.lists(st.text("ab\n#", min_size=1, max_size=3), max_size=2), st.integers(1, 4), st.booleans())
+def test_a_stream_says_what_the_whole_answer_says(text: str, stops: list[str], size: int, chat: bool) -> None:
+    pieces = [text[at : at + size] for at in range(0, len(text), size)]
+    request = Request(sampling=Sampling(stop=tuple(stops)))
+    streamed = answer_of(read([*map(token, pieces), last("</s>", text, special=True)], request, chat=chat))
+    whole = (tgi.read_chat_answer if chat else tgi.read_text_answer)(generated(text), request)
+    assert streamed.choices == whole.choices
+
+
+def test_a_client_request_is_read() -> None:
+    request = tgi.read_request(
+        {
+            "inputs": "Say hi",
+            "parameters": {
+                "do_sample": True,
+                "temperature": 0.5,
+                "max_new_tokens": 64,
+                "stop": ["END"],
+                "details": True,
+                "return_full_text": True,
+                "grammar": {"type": "json", "value": SCHEMA},
+                "watermark": False,
+                "truncate": 100,
+            },
+        }
+    )
+    assert request == Request(
+        prompt="Say hi",
+        echo=True,
+        sampling=Sampling(temperature=0.5, max_tokens=64, stop=("END",)),
+        output=OutputFormat("schema", SCHEMA),
+        include_usage=True,
+        extra={"parameters.truncate": 100},
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "temperature"),
+    [
+        ({}, 0),
+        ({"temperature": 1.0}, 0),
+        ({"do_sample": True}, None),
+        ({"do_sample": False, "top_k": 5}, None),
+        ({"temperature": 0.7}, 0.7),
+    ],
+)
+def test_greedy_is_read_as_the_server_reads_it(fields: dict[str, Any], temperature: float | None) -> None:
+    assert tgi.read_request({"inputs": "x", "parameters": fields}).sampling.temperature == temperature
+    assert tgi.read_request({"inputs": "x"}).sampling.temperature is None
+
+
+@pytest.mark.parametrize(
+    ("grammar", "output"),
+    [
+        ({"type": "regex", "value": "a+"}, OutputFormat("regex", "a+")),
+        ({"type": "json_schema", "value": {"name": "w", "schema": SCHEMA}}, OutputFormat("schema", SCHEMA, "w")),
+    ],
+)
+def test_grammars_are_read(grammar: dict[str, Any], output: OutputFormat) -> None:
+    assert tgi.read_request({"inputs": "x", "parameters": {"grammar": grammar}}).output == output
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({}, "inputs"),
+        ({"inputs": 5}, "inputs"),
+        ({"inputs": "x", "parameters": {"max_new_tokens": 0}}, "parameters.max_new_tokens"),
+        ({"inputs": "x", "parameters": {"grammar": {"type": "xml"}}}, "parameters.grammar.type"),
+    ],
+)
+def test_a_field_that_cannot_be_read_is_named(body: Any, param: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        tgi.read_request(body)
+    assert caught.value.param == param
+
+
+def test_an_answer_is_written_for_a_client() -> None:
+    answer = Answer([Choice([Text("Hi ")], "stop", "END")], Usage(12, 3))
+    assert tgi.write_answer(answer, Request()) == {"generated_text": "Hi END"}
+    assert tgi.write_answer(answer, Request(include_usage=True))["details"] == {
+        "finish_reason": "stop_sequence",
+        "generated_tokens": 3,
+        "seed": None,
+        "prefill": [],
+        "tokens": [],
+    }
+
+
+def test_a_stream_is_written_for_a_client_and_read_again() -> None:
+    answer = Answer([Choice([Text("Hi there")], "length")], Usage(12, 3))
+    writer = tgi.stream_endpoint.stream_writer(Request(include_usage=True))
+    events = [*writer.write(stream_of(answer)), *writer.end()]
+    assert [event["index"] for event in events] == [1, 2]
+    assert events[-1]["generated_text"] == "Hi there"
+    assert events[-1]["token"]["special"] is True
+    assert answer_of(read(events)) == answer
+
+
+def test_an_unfinished_stream_is_never_closed_as_if_it_were_whole() -> None:
+    with pytest.raises(UpstreamBroken):
+        tgi.text_endpoint.stream_writer(Request()).end()
+
+
+def test_the_path_that_streams_always_streams() -> None:
+    assert tgi.stream_endpoint.read_request({"inputs": "x"}).stream
+    assert not tgi.text_endpoint.read_request({"inputs": "x"}).stream
+
+
+def test_an_error_has_the_servers_form() -> None:
+    assert tgi.write_error(BadRequest("no"), "r") == {"error": "no", "error_type": "validation"}
+    assert tgi.write_error(UpstreamBroken("no"), "r")["error_type"] == "incomplete_generation"
