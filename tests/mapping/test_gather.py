@@ -76,4 +76,5 @@ def test_a_failed_stream_keeps_the_failures_status() -> None:
 
 def test_interleaved_choices_are_sorted() -> None:
     texts: list[StreamEvent] = [TextDelta("b", 1), TextDelta("a", 0), TextDelta("B", 1)]
-    assert answer_of([*texts, Finish("stop", None, 1), Finish("length")]) == Answer([Choice([Text("a")], "length"), Choice([Text("bB")], "stop")])
+    gathered = answer_of([*texts, Finish("stop", None, 1), Finish("length")])
+    assert gathered == Answer([Choice([Text("a")], "length"), Choice([Text("bB")], "stop")])
