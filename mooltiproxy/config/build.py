@@ -114,11 +114,12 @@ class _Target:
         self._url, self._base = split_base(values["url"], self._dialects)
 
     def built(self) -> Target:
-        """The frozen target; explicit entries win over derived ones."""
-        derived: dict[str, MappingEntry] = {}
+        """The frozen target; explicit entries win over derived ones, also over those with /v1 before the same path."""
+        mapping = {path: self._explicit(path, entry) for path, entry in self._values.get("mapping", {}).items()}
+        taken = {f"/v1{path}" for path in mapping}
         for client_path, entry in self._derived():
-            derived.setdefault(client_path, entry)
-        explicit = {path: self._explicit(path, entry) for path, entry in self._values.get("mapping", {}).items()}
+            if client_path not in taken:
+                mapping.setdefault(client_path, entry)
         envkey = self._values.get("envkey")
         return Target(
             name=self._name,
@@ -126,7 +127,7 @@ class _Target:
             key=self._environ[envkey] if envkey else self._values.get("key") or None,
             preserve_method=self._values.get("preserveMethod", False),
             speaks=tuple(dialect.name for dialect in self._dialects),
-            mapping=derived | explicit,
+            mapping=mapping,
         )
 
     def _explicit(self, client_path: str, values: Values) -> MappingEntry:

@@ -74,16 +74,17 @@ def _check_master_key(document: Document, environ: Mapping[str, str]) -> None:
 
 
 def _known(document: Document, registry: Registry | None, folder: Path, environ: Mapping[str, str]) -> Known:
-    targets = [name for name in _names(document.data, "targets") if name != "default"]
-    templates = {*TEMPLATES, *_names(document.data, "templates")}
+    written = _entries(document.data, "targets").items()
+    targets = [name for name, entry in written if name != "default" and not isinstance(entry, str)]
+    templates = {*TEMPLATES, *_entries(document.data, "templates")}
     if registry is None:
         return Known(folder, environ, templates=templates, targets=targets)
     return Known(folder, environ, registry.mappers, registry.prompters, registry.dialects, templates, targets)
 
 
-def _names(data: dict[str, Any], section: str) -> list[str]:
+def _entries(data: dict[str, Any], section: str) -> dict[str, Any]:
     entries = data.get(section)
-    return list(entries) if isinstance(entries, dict) else []
+    return entries if isinstance(entries, dict) else {}
 
 
 def _problems(document: Document, errors: list[Invalid]) -> list[Problem]:

@@ -45,3 +45,4 @@ def _set(document: Document, path: Where, name: str, value: str) -> None:
     section[path[-1]] = value if path[-1] in SECRETS else read_value(value)
     document.places = {where: place for where, place in document.places.items() if where[: len(path)] != path}
     document.places[path] = Place(name)
+    document.unreadable = {where for where in document.unreadable if where[: len(path)] != path}

@@ -11,7 +11,7 @@ from typing import Any
 from voluptuous import Invalid, Marker, MultipleInvalid, Optional, Required
 
 from mooltiproxy.config.model import TLS
-from mooltiproxy.config.shapes import Checked, Entries, ListOf, Section, SectionOr, Shape
+from mooltiproxy.config.shapes import Checked, Entries, ListOf, Section, SectionOr, Shape, attempted
 from mooltiproxy.config.validators import (
     Json,
     Word,
@@ -83,8 +83,8 @@ def schema(known: Known) -> Section:
             Optional("templates", description="Prompt templates: the text before each role's words"): Entries(
                 plain_name, template()
             ),
-            Optional("middlewares", description="The chain, outermost first; your own as file:function"): Checked(
-                ListOf(middleware(known)), chain
+            Optional("middlewares", description="The chain, outermost first; your own as file:function"): Chain(
+                middleware(known)
             ),
         }
     )
@@ -292,7 +292,7 @@ def middleware(known: Known) -> Word:
             return value
         own = _USERS_OWN.fullmatch(value)
         if own is None:
-            raise Invalid(f"there is no such middleware{suggestion(value, MIDDLEWARES)}; your own is file:function")
+            raise Invalid(f"there is no such middleware, nor is it file:function{suggestion(value, MIDDLEWARES)}")
         if known.folder is not None and not (known.folder / f"{own[1]}.py").is_file():
             raise Invalid(f"there is no file {own[1]}.py beside the configuration file")
         return value
@@ -300,16 +300,28 @@ def middleware(known: Known) -> Word:
     return Word(check, matching("|".join((*MIDDLEWARES, _USERS_OWN.pattern))))
 
 
-def chain(names: tuple[str, ...]) -> tuple[str, ...]:
-    """The chain's order; raises MultipleInvalid."""
-    errors = [Invalid("this middleware is there twice", [at]) for at, name in enumerate(names) if name in names[:at]]
+class Chain(ListOf):
+    """`middlewares:`, whose names also have an order."""
+
+    def __call__(self, value: Any) -> Any:
+        """The names; raises MultipleInvalid."""
+        errors: list[Invalid] = []
+        names = attempted(super().__call__, value, errors)
+        written = value if isinstance(value, list) else [value]
+        twice = [at for at, name in enumerate(written) if name in written[:at]]
+        errors += [Invalid("this middleware is there twice", [at]) for at in twice]
+        if names is not None:
+            errors += _misplaced(names)
+        if errors:
+            raise MultipleInvalid(errors)
+        return names
+
+
+def _misplaced(names: tuple[str, ...]) -> Iterator[Invalid]:
     if "routing" not in names:
-        errors.append(Invalid("expected `routing` in the list: without it no request finds a target"))
+        yield Invalid("expected `routing` in the list: without it no request finds a target")
     elif "mapping" in names and (at := names.index("mapping")) < names.index("routing"):
-        errors.append(Invalid("expected `mapping` behind `routing`, which finds what is to be mapped", [at]))
-    if errors:
-        raise MultipleInvalid(errors)
-    return names
+        yield Invalid("expected `mapping` behind `routing`, which finds what is to be mapped", [at])
 
 
 def certificates(value: Any, folder: Path | None) -> TLS | None:
