@@ -75,6 +75,8 @@ def _asked(client: Endpoint, cfg: Mapping[str, Any]) -> Request:
     notes = cfg.get("notes")
     noted = notes.get("template_stops") if isinstance(notes, dict) else None
     request.template_stops = tuple(noted or stops or ())
+    fields = cfg.get("headers")
+    request.answer_fields = fields if isinstance(fields, Mapping) else {}
     return request
 
 

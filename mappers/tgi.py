@@ -247,7 +247,7 @@ def _read_answer(body: Any, request: Request, *, strip: bool) -> Answer:
     if request.echo and request.prompt:
         text = request.prompt + text
     finish = "stop" if stop else _finish(details)
-    return Answer([Choice([Text(text)] if text else [], finish, _client_stop(request, stop))], _usage(details))
+    return Answer([Choice([Text(text)] if text else [], finish, _client_stop(request, stop))], _usage(details, request))
 
 
 def _finish(details: Any) -> FinishReason:
@@ -255,14 +255,15 @@ def _finish(details: Any) -> FinishReason:
     return _FINISH.get(reason, "stop") if isinstance(reason, str) else "stop"
 
 
-def _usage(details: Any) -> Usage | None:
-    """The tokens of an answer; those of the prompt are told in streams, and whole only where they were asked for."""
+def _usage(details: Any, request: Request) -> Usage | None:
+    """The tokens of an answer; those of the prompt stand in a stream's details and in a whole answer's header."""
     if not isinstance(details, dict):
         return None
     prompt = details.get("input_length")
     prefill = details.get("prefill")
+    told = request.answer_fields.get("x-prompt-tokens", "")
     if not isinstance(prompt, int):
-        prompt = len(prefill) if isinstance(prefill, list) and prefill else None
+        prompt = int(told) if told.isdecimal() else len(prefill) if isinstance(prefill, list) and prefill else None
     answer = details.get("generated_tokens")
     return Usage(prompt=prompt, answer=answer if isinstance(answer, int) else None)
 
@@ -304,7 +305,9 @@ class _Reader:
             self._over = True
             return [failure]
         events = self._text(_token_text(event))
-        if self._cutter.found is not None or isinstance(event.get("generated_text"), str) or event.get("details"):
+        is_last = isinstance(event.get("generated_text"), str) or bool(event.get("details"))
+        if self._cutter.found is not None or is_last:
+            self.done = not is_last
             events += self._finish(event.get("details"))
         return events
 
@@ -325,7 +328,7 @@ class _Reader:
 
     def _finish(self, details: Any) -> list[StreamEvent]:
         """The end, as the server says it or because a stop string was found that it has missed."""
-        self._over = self.done = True
+        self._over = True
         stop = self._cutter.found
         rest = "" if stop else self._cutter.flush()
         events: list[StreamEvent] = [TextDelta(rest)] if rest else []

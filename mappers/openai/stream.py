@@ -37,11 +37,11 @@ class ChunkReader:
         self._stops = unsent_stops(request)
         self._cutters: dict[int, StopCutter] = {}
         self._finished: set[int] = set()
-        self._failed = False
+        self._over = False
 
     def read(self, event: Any) -> list[StreamEvent]:
         """Neutral events of one chunk; a text that is no JSON and no end mark is passed over."""
-        if self.done or self._failed:
+        if self.done or self._over:
             return []
         if event == DONE:
             return self._close()
@@ -49,7 +49,7 @@ class ChunkReader:
             return []
         failure = failure_in(event)
         if failure:
-            self._failed = True
+            self._over = True
             return [failure]
         events: list[StreamEvent] = []
         for choice in event.get("choices") or ():
@@ -60,7 +60,7 @@ class ChunkReader:
 
     def end(self) -> list[StreamEvent]:
         """A `Failure` unless every choice has finished: an end mark alone proves nothing."""
-        return [] if self.done or self._failed else self._close()
+        return [] if self.done or self._over else self._close()
 
     def _open(self, choice: Mapping[str, Any]) -> list[StreamEvent]:
         index = index_of(choice)
@@ -78,11 +78,9 @@ class ChunkReader:
         raise NotImplementedError
 
     def _close(self) -> list[StreamEvent]:
-        if self._finished and self._finished == self._cutters.keys():
-            self.done = True
-            return []
-        self._failed = True
-        return [Failure(UNFINISHED)]
+        self._over = True
+        whole = self._finished and self._finished == self._cutters.keys()
+        return [] if whole else [Failure(UNFINISHED)]
 
 
 class ChunkWriter:

@@ -15,14 +15,14 @@ Config = Mapping[str, Any]
 
 Mapper = Callable[[Any, Config], Any]
 """`def chatReqFootoBar(ip, cfg={})`: one parsed JSON body in, one out. `cfg` is the endpoint's entry; in answers it
-also holds `request` (the client's body) and `mapped` (the body that was sent). Within one request `cfg` also has
+also holds `request` (the client's body), `mapped` (the body that was sent) and `headers` (of the target's answer). Within one request `cfg` also has
 `dropped`, a list to which a mapper adds the names of fields that it left out, and `notes`, an empty dict in which a
 request mapper may leave what the mappers of the answer need."""
 
 StreamMapper = Callable[[Any, Config, dict[str, Any]], Iterable[Any] | None]
 """`def chatStreamFootoBar(ip, cfg={}, state={})`: one parsed event of the target in (None once, at its clean end), the
 client's events out: a dict becomes JSON, a str is sent as it is. `state` is an empty dict that lives as long as the
-stream; `state["done"] = True` says that nothing the target may still send matters."""
+stream; `state["done"] = True` says that the answer is complete although the target goes on."""
 
 Prompter = Callable[[Sequence[Mapping[str, Any]], Config], tuple[str, list[str]]]
 """`def mine(messages, cfg={})`: OpenAI chat messages in; the prompt and its stop strings out."""
@@ -34,7 +34,7 @@ Framing = Literal["sse", "named_sse", "ndjson"]
 class StreamReader(Protocol):
     """Turns one stream's parsed events into neutral events; made anew for each stream.
 
-    `done` becomes true when nothing that the target may still send matters.
+    `done` becomes true when the answer is complete and the target does not know it (a stop string that it has missed).
     """
 
     done: bool

@@ -49,8 +49,8 @@ class AnswerTranslator(Protocol):
     """Turns the bytes of one answer into the client's bytes; every call may raise a ProxyError.
 
     `live` translators give bytes as they come; the others give everything at `end()`, so that until then an error can
-    still be answered with its own status. Once `done` is true nothing that the target may still send matters: `end()`
-    may be called at once and the target's connection closed.
+    still be answered with its own status. Once `done` is true the target would go on for nothing:
+    `end()` may be called at once and the target's connection closed.
     """
 
     media_type: str
@@ -58,7 +58,7 @@ class AnswerTranslator(Protocol):
 
     @property
     def done(self) -> bool:
-        """Whether the answer is complete although the target has not ended."""
+        """Whether the answer is complete although the target goes on."""
 
     def feed(self, data: bytes) -> bytes:
         """The client's bytes for these bytes of the target."""
@@ -71,12 +71,12 @@ class AnswerTranslator(Protocol):
 class Translated:
     """One translated request. `stream_path` replaces the entry's path where the target streams elsewhere.
 
-    `answer` takes the media type of the target's answer, in lower case and without parameters, and gives None for an
-    answer that passes untouched.
+    `answer` takes the media type of the target's answer, in lower case and without parameters, and its header fields by
+    lower-case name; it gives None for an answer that passes untouched.
     """
 
     body: bytes
-    answer: Callable[[str], AnswerTranslator | None]
+    answer: Callable[[str, Mapping[str, str]], AnswerTranslator | None]
     streaming: bool = False
     stream_path: str | None = None
     dropped: tuple[str, ...] = ()
@@ -251,13 +251,14 @@ class DialectTranslation:
         written = self.target.write_request(request, self.config)
         return Translated(
             body=orjson.dumps(written.body),
-            answer=lambda media_type: self._answer(request, media_type),
+            answer=lambda media_type, fields: self._answer(request, media_type, fields),
             streaming=request.stream,
             stream_path=self.target.stream_path if request.stream else None,
             dropped=written.dropped,
         )
 
-    def _answer(self, request: Request, media_type: str) -> AnswerTranslator:
+    def _answer(self, request: Request, media_type: str, fields: Mapping[str, str]) -> AnswerTranslator:
+        request.answer_fields = fields
         decoder = STREAMING_MEDIA.get(media_type)
         if decoder is None:
             if request.stream:
@@ -324,7 +325,7 @@ class FunctionTranslation:
         stream_paths: Mapping[str, str] = getattr(functions.stream, "stream_paths", {})
         return Translated(
             body=dumps(mapped),
-            answer=lambda media_type: self._answer(body, config, streaming, media_type),
+            answer=lambda media_type, fields: self._answer(body, {**config, "headers": fields}, streaming, media_type),
             streaming=streaming,
             stream_path=stream_paths.get(str(functions.entry["path"])) if streaming else None,
             dropped=tuple(config["dropped"]),

@@ -102,7 +102,7 @@ def test_a_chat_stream_is_complete() -> None:
     assert chunks[-3]["choices"][0]["finish_reason"] == "stop"
     assert chunks[-2]["usage"] == {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
     assert chunks[-1] == DONE
-    assert state["done"]
+    assert not state["done"]
 
 
 def test_a_text_stream_is_complete_without_cfg() -> None:

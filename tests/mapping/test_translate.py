@@ -118,10 +118,17 @@ def test_a_stream_is_translated_as_it_comes(make: Any) -> None:
     assert live.live
     first = live.feed(EVENTS[0])
     assert events_of(first)[-1]["choices"][0]["delta"] == {"content": "Hel"}
-    assert not live.done
     second = live.feed(EVENTS[1])
-    assert live.done
+    assert not live.done
     assert spoken(first + second + live.end()) == "Hello"
+
+
+@both
+def test_a_stop_that_the_target_missed_ends_the_stream(make: Any) -> None:
+    live = translator(make().request({**STREAM, "stop": "x"}), SSE)
+    first = live.feed(event("Hello xyz"))
+    assert live.done
+    assert spoken(first + live.feed(event("more")) + live.end()) == "Hello "
 
 
 @both
