@@ -101,7 +101,7 @@ class Bench:
 
 def missing_tools() -> list[str]:
     """The programs that have to be installed first."""
-    return [tool for tool in ("nginx", "wrk", "taskset") if not shutil.which(tool, path=_search_path())]
+    return [tool for tool in ("nginx", "wrk") if not shutil.which(tool, path=_search_path())]
 
 
 def _search_path() -> str:

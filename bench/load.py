@@ -3,7 +3,8 @@
 import asyncio
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -56,7 +57,8 @@ def wrk(port: int, request: Chat, folder: Path, *, connections: int, seconds: fl
     body.write_bytes(request.body)
     url = f"http://127.0.0.1:{port}{PATH}"
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "-s", str(SCRIPT), url]
-    ended = subprocess.run([*command, "--", str(body), *request.headers], capture_output=True, timeout=seconds + PATIENCE, check=False)
+    command += ["--", str(body), *request.headers]
+    ended = subprocess.run(command, capture_output=True, timeout=seconds + PATIENCE, check=False)
     if ended.returncode:
         raise BenchError(f"wrk failed: {ended.stderr.decode(errors='replace')[-500:]}")
     seen = orjson.loads(ended.stdout.splitlines()[-1])
@@ -128,16 +130,28 @@ class Client(asyncio.Protocol):
         self._transport.abort()
 
 
-async def connect(port: int, count: int) -> list[Client]:
-    """`count` open connections."""
-    loop = asyncio.get_running_loop()
-    return [(await loop.create_connection(Client, "127.0.0.1", port))[1] for _ in range(count)]
+async def connect(port: int) -> Client:
+    """One open connection."""
+    _, client = await asyncio.get_running_loop().create_connection(Client, "127.0.0.1", port)
+    return client
+
+
+@asynccontextmanager
+async def connected(ports: Iterable[int]) -> AsyncIterator[list[Client]]:
+    """A connection to each port; those, and what is added to the list, are closed on leaving."""
+    clients: list[Client] = []
+    try:
+        for port in ports:
+            clients.append(await connect(port))
+        yield clients
+    finally:
+        for client in clients:
+            client.close()
 
 
 async def streams(port: int, request: Chat, *, connections: int, events: int, seconds: float) -> Count:
     """Read streams of `events` tokens, one after the other on each connection, until the time is over."""
-    clients = await connect(port, connections)
-    raw, started = request.raw(), time.perf_counter()
+    raw = request.raw()
 
     async def reader(client: Client) -> int:
         read = 0
@@ -148,31 +162,29 @@ async def streams(port: int, request: Chat, *, connections: int, events: int, se
             read += 1
         return read
 
-    async with asyncio.timeout(seconds + PATIENCE):
+    async with asyncio.timeout(seconds + PATIENCE), connected([port] * connections) as clients:
+        started = time.perf_counter()
         read = await asyncio.gather(*map(reader, clients))
-    took = time.perf_counter() - started
-    for client in clients:
-        client.close()
-    return Count(sum(read) * events, took)
+        return Count(sum(read) * events, time.perf_counter() - started)
 
 
 async def at_fixed_rate(ports: Sequence[int], request: Chat, *, rate: float, seconds: float) -> list[list[float]]:
     """The seconds that each answer took, asked `rate` times a second at each port, in turns."""
-    loop, raw = asyncio.get_running_loop(), request.raw()
-    idle = [await connect(port, 1) for port in ports]
+    loop, raw, step = asyncio.get_running_loop(), request.raw(), 1 / (rate * len(ports))
     took: list[list[float]] = [[] for _ in ports]
 
     async def ask(turn: int) -> None:
-        client = idle[turn].pop() if idle[turn] else (await connect(ports[turn], 1))[0]
+        if idle[turn]:
+            client = idle[turn].pop()
+        else:
+            clients.append(client := await connect(ports[turn]))
         took[turn].append(await client.ask(raw))
         idle[turn].append(client)
 
-    started, step = loop.time(), 1 / (rate * len(ports))
-    async with asyncio.timeout(seconds + PATIENCE), asyncio.TaskGroup() as asking:
-        for number in range(int(seconds / step)):
+    async with asyncio.timeout(seconds + PATIENCE), connected(ports) as clients, asyncio.TaskGroup() as asking:
+        idle = [[client] for client in clients]
+        started = loop.time()
+        for number in range(round(seconds / step)):
             await asyncio.sleep(started + number * step - loop.time())
             asking.create_task(ask(number % len(ports)))
-    for clients in idle:
-        for client in clients:
-            client.close()
     return took

@@ -26,13 +26,17 @@ Figures = dict[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """`take` is given the gateway and the seconds to spend; `events` and `pace` (ms) say how the upstream streams."""
+    """`take` is given the gateway and the seconds to spend; `events` and `pace` (ms) say how the upstream streams.
+
+    `longer` multiplies the seconds where a figure needs more samples than others.
+    """
 
     name: str
     about: str
     take: Callable[[Bench, float], Figures]
     events: int = 256
     pace: float = 0.0
+    longer: float = 1.0
 
 
 def _target(gateway: Bench, translated: bool) -> str | None:
@@ -108,18 +112,14 @@ def idle_streams(gateway: Bench, seconds: float) -> Figures:
 
 async def _grown(port: int, process: Process) -> int:
     raw = load.chat(stream=True).raw()
-    async with asyncio.timeout(load.PATIENCE):
-        # One stream first: what is loaded or allocated once is no stream's own.
-        clients = await load.connect(port, 1)
-        await clients[0].begin(raw)
+    async with asyncio.timeout(load.PATIENCE), load.connected([port]) as first:
+        # One stream before: what is loaded or allocated once is no stream's own.
+        await first[0].begin(raw)
         before = process.rss()
-        clients += await load.connect(port, IDLE_STREAMS)
-        await asyncio.gather(*(client.begin(raw) for client in clients[1:]))
-        await asyncio.sleep(SETTLE_SECONDS)
-    grown = process.rss() - before
-    for client in clients:
-        client.close()
-    return grown
+        async with load.connected([port] * IDLE_STREAMS) as clients:
+            await asyncio.gather(*(client.begin(raw) for client in clients))
+            await asyncio.sleep(SETTLE_SECONDS)
+            return process.rss() - before
 
 
 MEASURES = (
@@ -127,12 +127,10 @@ MEASURES = (
     Measure("chat", f"pass-through chat, {CONNECTIONS} connections", chats()),
     Measure("chat-translated", "the same, OpenAI to TGI and back", chats(translated=True)),
     Measure("chat-100kB", "pass-through chat with a body of 100 kB", chats(size=100_000)),
-    Measure("latency", f"{RATE:.0f} requests/s, added to a direct connection", latency),
+    Measure("latency", f"{RATE:.0f} requests/s, added to a direct connection", latency, longer=3),
     Measure("stream", f"{STREAMS} streams as fast as they come", streams(STREAMS)),
     Measure("stream-translated", "the same, TGI to OpenAI", streams(STREAMS, translated=True)),
     Measure("paced", f"{PACED_STREAMS} streams of 50 tokens/s", streams(PACED_STREAMS), events=50, pace=20),
-    Measure(
-        "paced-translated", "the same, TGI to OpenAI", streams(PACED_STREAMS, translated=True), events=50, pace=20
-    ),
+    Measure("paced-translated", "the same, TGI to OpenAI", streams(PACED_STREAMS, translated=True), events=50, pace=20),
     Measure("idle", f"memory of {IDLE_STREAMS} idle streams", idle_streams, events=2, pace=FOREVER_MS),
 )

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -53,7 +54,12 @@ def running(command: Sequence[str], port: int, log: Path, *, cpu: int, env: dict
     with log.open("wb") as output:
         started = time.perf_counter()
         child = subprocess.Popen(
-            ["taskset", "-c", str(cpu), *command], cwd=ROOT, env={**os.environ, **env}, stdout=output, stderr=output
+            command,
+            cwd=ROOT,
+            env={**os.environ, **env},
+            stdout=output,
+            stderr=output,
+            preexec_fn=partial(os.sched_setaffinity, 0, {cpu}),  # the child's, before it can start a thread
         )
     try:
         _wait_until_ready(child, port, started, log)

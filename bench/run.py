@@ -66,7 +66,7 @@ def one_round(
             print(f"  {measure.name}, {name}", file=sys.stderr)
             try:
                 with bench(name, used, events=measure.events, pace=measure.pace) as gateway:
-                    figures = measure.take(gateway, seconds)
+                    figures = measure.take(gateway, seconds * measure.longer)
             except (BenchError, OSError, TimeoutError, ExceptionGroup) as error:
                 failures.append(f"{measure.name}, {name}: {_reason(error)}")
                 continue
@@ -84,7 +84,7 @@ def main() -> int:
     """Run, print the table; 1 if a measure failed, 2 if a program is missing."""
     options = arguments()
     if missing := missing_tools():
-        print(f"missing: {', '.join(missing)}. On Debian: apt-get install nginx-light wrk util-linux", file=sys.stderr)
+        print(f"missing: {', '.join(missing)}. On Debian: apt-get install nginx-light wrk", file=sys.stderr)
         return 2
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     allow_many_files()
