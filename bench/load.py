@@ -74,7 +74,7 @@ class Client(asyncio.Protocol):
         self._answered: asyncio.Future[None] | None = None
         self._began: asyncio.Future[None] | None = None
         self._tail = b""
-        self.events = 0
+        self.events = self.all_events = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the loop."""
@@ -95,7 +95,9 @@ class Client(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         """Called by the parser: an event's mark may be cut in two."""
         body = self._tail + body
-        self.events += body.count(b"data:")
+        seen = body.count(b"data:")
+        self.events += seen
+        self.all_events += seen
         self._tail = body[-4:]
         if self._began and not self._began.done():
             self._began.set_result(None)
@@ -150,22 +152,25 @@ async def connected(ports: Iterable[int]) -> AsyncIterator[list[Client]]:
 
 
 async def streams(port: int, request: Chat, *, connections: int, events: int, seconds: float) -> Count:
-    """Read streams of `events` tokens, one after the other on each connection, until the time is over."""
+    """The events read in this time from streams of `events` tokens, one after the other on each connection."""
     raw = request.raw()
 
-    async def reader(client: Client) -> int:
-        read = 0
-        while time.perf_counter() - started < seconds:
+    async def reader(client: Client) -> None:
+        while True:
             await client.ask(raw)
             if client.events < events:
                 raise BenchError(f"a stream of {events} tokens came with {client.events} events")
-            read += 1
-        return read
 
-    async with asyncio.timeout(seconds + PATIENCE), connected([port] * connections) as clients:
+    async with connected([port] * connections) as clients:
         started = time.perf_counter()
-        read = await asyncio.gather(*map(reader, clients))
-        return Count(sum(read) * events, time.perf_counter() - started)
+        reading = [asyncio.create_task(reader(client)) for client in clients]
+        ended, _ = await asyncio.wait(reading, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
+        count = Count(sum(client.all_events for client in clients), time.perf_counter() - started)
+        for task in reading:
+            task.cancel()
+        for task in ended:
+            task.result()
+        return count
 
 
 async def at_fixed_rate(ports: Sequence[int], request: Chat, *, rate: float, seconds: float) -> list[list[float]]:

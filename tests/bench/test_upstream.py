@@ -58,9 +58,8 @@ async def test_a_generate_stream_ends_with_the_whole_text() -> None:
 @pytest.mark.parametrize("pace", [0.0, 0.001])
 async def test_streams_are_counted_in_events(pace: float) -> None:
     async with upstream(5, pace) as port:
-        count = await load.streams(port, load.chat(stream=True), connections=2, events=5, seconds=0.01)
-    assert count.done >= 10
-    assert count.done % 5 == 0
+        count = await load.streams(port, load.chat(stream=True), connections=2, events=5, seconds=0.05)
+    assert count.done > 2 * 5
 
 
 async def test_a_stream_that_is_cut_short_is_an_error() -> None:
