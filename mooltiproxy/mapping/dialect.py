@@ -15,9 +15,9 @@ Config = Mapping[str, Any]
 
 Mapper = Callable[[Any, Config], Any]
 """`def chatReqFootoBar(ip, cfg={})`: one parsed JSON body in, one out. `cfg` is the endpoint's entry; in answers it
-also holds `request` (the client's body), `mapped` (the body that was sent) and `headers` (of the target's answer). Within one request `cfg` also has
-`dropped`, a list to which a mapper adds the names of fields that it left out, and `notes`, an empty dict in which a
-request mapper may leave what the mappers of the answer need."""
+also holds `request` (the client's body), `mapped` (the body that was sent) and `headers` (of the target's answer).
+Within one request `cfg` also has `dropped`, a list to which a mapper adds the names of fields that it left out, and
+`notes`, an empty dict in which a request mapper may leave what the mappers of the answer need."""
 
 StreamMapper = Callable[[Any, Config, dict[str, Any]], Iterable[Any] | None]
 """`def chatStreamFootoBar(ip, cfg={}, state={})`: one parsed event of the target in (None once, at its clean end), the

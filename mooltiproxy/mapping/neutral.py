@@ -168,10 +168,11 @@ class TokenProbability:
 class Request:
     """One question to a model: a conversation (`turns`) or a bare `prompt`.
 
-    `answer_fields` are the header fields of the target's answer, by lower-case name, once it has begun. `extra` holds the fields of the source dialect that have no place here, so that they can be named as dropped.
-    `functions_api` is set for clients of OpenAI's deprecated `functions`, who read only `function_call` in answers.
-    `template_stops` are the stop strings of a prompt template: set by the writer that renders the conversation, and cut
-    from the answer by the reader of the same dialect.
+    `answer_fields` are the header fields of the target's answer, by lower-case name, once it has begun. `extra` holds
+    the fields of the source dialect that have no place here, so that they can be named as dropped. `functions_api` is
+    set for clients of OpenAI's deprecated `functions`, who read only `function_call` in answers. `template_stops` are
+    the stop strings of a prompt template: set by the writer that renders the conversation, and cut from the answer by
+    the reader of the same dialect.
     """
 
     model: str | None = None
