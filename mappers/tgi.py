@@ -333,7 +333,7 @@ class _Reader:
         rest = "" if stop else self._cutter.flush()
         events: list[StreamEvent] = [TextDelta(rest)] if rest else []
         events.append(Finish("stop" if stop else _finish(details), _client_stop(self._request, stop)))
-        usage = _usage(details)
+        usage = _usage(details, self._request)
         return [*events, UsageReport(usage)] if usage else events
 
 

@@ -226,7 +226,7 @@ class Relay:
             elif status in (401, 403) or (translated is not None and status >= 400):
                 self._take, self._close = self._gather_error, self._raise_error
             elif translated is not None and status < 300:
-                self._start_translation(translated.answer(headers.media_type(fields)))
+                self._start_translation(translated.answer(headers.media_type(fields), headers.as_text(fields)))
             else:
                 self._pass_on()
         except ProxyError as error:

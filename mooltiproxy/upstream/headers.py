@@ -89,6 +89,11 @@ def for_client(fields: Fields, *, translated: bool) -> Fields:
     return kept
 
 
+def as_text(fields: Fields) -> dict[str, str]:
+    """The fields by lower-case name, the last of each."""
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in fields}
+
+
 def value_of(fields: Fields, wanted: bytes) -> bytes | None:
     """The first value of a field, by its lower-case name."""
     for name, value in fields:

@@ -1,11 +1,15 @@
 """The official openai client, whole and streaming, chat and completions, against a TGI-speaking server."""
 
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
 import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
 
 from tests.clients.conftest import Served
 
+Made = Callable[..., OpenAI]
 MESSAGES: list[openai.types.chat.ChatCompletionMessageParam] = [
     {"role": "system", "content": "You are a lighthouse keeper."},
     {"role": "user", "content": "Tell me about the lighthouse."},
@@ -14,14 +18,23 @@ BASES = ["", "/v1"]
 TARGETS = ["streaming", "seed"]
 
 
-def client(served: Served, base: str = "/v1", target: str = "streaming") -> OpenAI:
-    return OpenAI(base_url=served.url + base, api_key=served.key, default_headers={"target": target}, max_retries=0)
+@pytest.fixture
+def client(served: Served) -> Iterator[Made]:
+    """Makes clients of this base path and target, and closes them."""
+    with ExitStack() as stack:
+
+        def made(base: str = "/v1", target: str = "streaming", key: str = served.key) -> OpenAI:
+            url = served.url + base
+            api = OpenAI(base_url=url, api_key=key, default_headers={"target": target}, max_retries=0)
+            return stack.enter_context(api)
+
+        yield made
 
 
 @pytest.mark.parametrize("base", BASES)
 @pytest.mark.parametrize("target", TARGETS)
-def test_a_chat_is_answered_whole(served: Served, base: str, target: str) -> None:
-    answer = client(served, base, target).chat.completions.create(model="m", messages=MESSAGES, max_tokens=20)
+def test_a_chat_is_answered_whole(client: Made, base: str, target: str) -> None:
+    answer = client(base, target).chat.completions.create(model="m", messages=MESSAGES, max_tokens=20)
     choice = answer.choices[0]
     assert choice.message.role == "assistant"
     assert choice.message.content
@@ -32,8 +45,8 @@ def test_a_chat_is_answered_whole(served: Served, base: str, target: str) -> Non
 
 @pytest.mark.parametrize("base", BASES)
 @pytest.mark.parametrize("target", TARGETS)
-def test_a_chat_is_streamed_as_the_same_text(served: Served, base: str, target: str) -> None:
-    api = client(served, base, target)
+def test_a_chat_is_streamed_as_the_same_text(client: Made, base: str, target: str) -> None:
+    api = client(base, target)
     whole = api.chat.completions.create(model="m", messages=MESSAGES, max_tokens=20, temperature=0)
     with api.chat.completions.create(
         model="m", messages=MESSAGES, max_tokens=20, temperature=0, stream=True
@@ -46,13 +59,13 @@ def test_a_chat_is_streamed_as_the_same_text(served: Served, base: str, target: 
     assert len({chunk.id for chunk in chunks}) == 1
 
 
-def test_a_stream_arrives_in_pieces_and_a_replayed_one_too(served: Served) -> None:
-    with client(served).chat.completions.create(model="m", messages=MESSAGES, max_tokens=20, stream=True) as stream:
+def test_a_stream_arrives_in_pieces_and_a_replayed_one_too(client: Made) -> None:
+    with client().chat.completions.create(model="m", messages=MESSAGES, max_tokens=20, stream=True) as stream:
         assert sum(1 for _ in stream) > 5
 
 
-def test_usage_comes_with_the_stream_where_it_is_asked_for(served: Served) -> None:
-    with client(served).chat.completions.create(
+def test_usage_comes_with_the_stream_where_it_is_asked_for(client: Made) -> None:
+    with client().chat.completions.create(
         model="m", messages=MESSAGES, max_tokens=20, stream=True, stream_options={"include_usage": True}
     ) as stream:
         *_, last = stream
@@ -63,8 +76,8 @@ def test_usage_comes_with_the_stream_where_it_is_asked_for(served: Served) -> No
 
 @pytest.mark.parametrize("stop", ["the", ["the", "a"]])
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_stop_string_ends_the_answer_and_is_not_in_it(served: Served, stop: str | list[str], stream: bool) -> None:
-    api = client(served)
+def test_a_stop_string_ends_the_answer_and_is_not_in_it(client: Made, stop: str | list[str], stream: bool) -> None:
+    api = client()
     if stream:
         with api.chat.completions.create(model="m", messages=MESSAGES, stop=stop, stream=True, temperature=0) as got:
             chunks = [chunk for chunk in got if chunk.choices]
@@ -78,8 +91,8 @@ def test_a_stop_string_ends_the_answer_and_is_not_in_it(served: Served, stop: st
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_legacy_completion_is_answered(served: Served, stream: bool) -> None:
-    api = client(served)
+def test_a_legacy_completion_is_answered(client: Made, stream: bool) -> None:
+    api = client()
     if stream:
         with api.completions.create(model="m", prompt="The tea", max_tokens=8, stream=True) as got:
             assert "".join(chunk.choices[0].text for chunk in got if chunk.choices)
@@ -99,27 +112,27 @@ async def test_the_asynchronous_client_streams_many_at_once(served: Served) -> N
             assert "".join(text)
 
 
-def test_a_wrong_key_raises_the_sdks_own_error(served: Served) -> None:
-    api = OpenAI(base_url=served.url, api_key="wrong", max_retries=0)
+def test_a_wrong_key_raises_the_sdks_own_error(client: Made) -> None:
+    api = client(key="wrong")
     with pytest.raises(openai.AuthenticationError) as caught:
         api.chat.completions.create(model="m", messages=MESSAGES)
     assert caught.value.code == "invalid_api_key"
 
 
-def test_an_unknown_target_raises_not_found_with_the_request_id(served: Served) -> None:
+def test_an_unknown_target_raises_not_found_with_the_request_id(client: Made) -> None:
     with pytest.raises(openai.NotFoundError) as caught:
-        client(served, target="nowhere").chat.completions.create(model="m", messages=MESSAGES)
+        client(target="nowhere").chat.completions.create(model="m", messages=MESSAGES)
     assert caught.value.request_id
 
 
-def test_what_the_target_cannot_do_is_a_bad_request_that_names_the_field(served: Served) -> None:
+def test_what_the_target_cannot_do_is_a_bad_request_that_names_the_field(client: Made) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
-        client(served).chat.completions.create(model="m", messages=MESSAGES, n=2)
+        client().chat.completions.create(model="m", messages=MESSAGES, n=2)
     assert caught.value.param == "n"
 
 
-def test_what_is_dropped_is_named_in_a_header(served: Served) -> None:
-    raw = client(served).chat.completions.with_raw_response.create(
+def test_what_is_dropped_is_named_in_a_header(client: Made) -> None:
+    raw = client().chat.completions.with_raw_response.create(
         model="m", messages=MESSAGES, max_tokens=5, logit_bias={"1": 5}
     )
     assert "logit_bias" in raw.headers["x-mooltiproxy-dropped"]

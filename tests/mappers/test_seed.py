@@ -129,3 +129,12 @@ def test_an_error_event_is_an_error_with_its_status() -> None:
 @pytest.mark.parametrize("name", ["chatStreamTGItoOpenAI", "textStreamTGItoOpenAI"])
 def test_streams_are_asked_at_their_own_path(name: str) -> None:
     assert getattr(seed, name).stream_paths == {"/generate": "/generate_stream"}
+
+
+def test_the_prompts_tokens_are_read_from_the_answers_header() -> None:
+    details = {"finish_reason": "eos_token", "generated_tokens": 3, "seed": None, "prefill": [], "tokens": []}
+    answer = seed.chatAnsTGItoOpenAI(
+        {"generated_text": "Hi", "details": details}, {"headers": {"x-prompt-tokens": "7"}}
+    )
+    assert answer["usage"]["prompt_tokens"] == 7
+    assert answer["usage"]["total_tokens"] == 10

@@ -54,7 +54,7 @@ def seeded(**changed: Any) -> FunctionTranslation:
 
 
 def translator(translated: Translated, media_type: str) -> AnswerTranslator:
-    found = translated.answer(media_type)
+    found = translated.answer(media_type, {})
     assert found is not None
     return found
 
@@ -291,8 +291,8 @@ def test_mappers_of_the_answer_know_request_mapped_and_notes() -> None:
 def test_without_functions_an_answer_passes_untouched() -> None:
     translated = functions(request=seed.identity).request(STREAM)
     assert orjson.loads(translated.body)["stream"] is True
-    assert translated.answer(JSON) is None
-    assert translated.answer(SSE) is None
+    assert translated.answer(JSON, {}) is None
+    assert translated.answer(SSE, {}) is None
 
 
 def test_without_a_stream_mapper_the_target_is_asked_for_no_stream() -> None:
@@ -319,9 +319,9 @@ def test_on_a_path_of_no_dialect_an_answer_is_one_event() -> None:
 
 def test_a_stream_that_no_function_can_read_is_the_targets_fault() -> None:
     with pytest.raises(UpstreamBroken):
-        functions(answer=seed.identity).request(CHAT).answer(SSE)
+        functions(answer=seed.identity).request(CHAT).answer(SSE, {})
     with pytest.raises(UpstreamBroken):
-        functions(None, stream=lambda ip, cfg, state: []).request({}).answer(SSE)
+        functions(None, stream=lambda ip, cfg, state: []).request({}).answer(SSE, {})
 
 
 def test_a_stream_mapper_may_be_a_generator_with_state() -> None:
