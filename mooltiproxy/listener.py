@@ -138,9 +138,12 @@ class Listener(web.Server):
             await self._idle.wait()
 
     async def close(self) -> None:
-        """End every connection, requests under way included."""
+        """End every connection at once, and with it the requests under way."""
         self._watch.cancel()
-        await self.shutdown(0)
+        for connection in self.connections:
+            if connection.transport is not None:
+                connection.transport.abort()
+        await self.drained()
 
     def refusal(self, exchange: Exchange | None, error: ProxyError) -> web.Response:
         """An error as an answer, in the form of the dialect that the path belongs to."""

@@ -83,7 +83,7 @@ def warnings_of(values: Values, document: Document, environ: Mapping[str, str]) 
 
 def _target_warnings(path: tuple[str, str], target: Values, document: Document) -> Iterator[Problem]:
     if target.get("key"):
-        remedy = "envkey is used instead, remove this key" if "envkey" in target else "better name a variable by envkey"
+        remedy = "it wins over envkey, remove it" if "envkey" in target else "better name a variable by envkey"
         yield document.problem((*path, "key"), f"a key in the file is easily given away: {remedy}")
     for client_path, entry in target.get("mapping", {}).items():
         idle = [name for name in ("prompter", "template") if name in entry]
@@ -124,7 +124,7 @@ class _Target:
         return Target(
             name=self._name,
             url=self._url,
-            key=self._environ[envkey] if envkey else self._values.get("key") or None,
+            key=self._values.get("key") or (self._environ[envkey] if envkey else None),
             preserve_method=self._values.get("preserveMethod", False),
             speaks=tuple(dialect.name for dialect in self._dialects),
             mapping=mapping,
@@ -160,7 +160,7 @@ class _Target:
         if not template and prompter == PROMPTER:
             template = TEMPLATE
         named = {name: values[name] for name in FUNCTIONS if name in values}
-        config: dict[str, Any] = {"path": path, **named, "prompter": prompter}
+        config: dict[str, Any] = {"url": self._url, "path": path, **named, "prompter": prompter}
         if template:
             config |= {"template": dict(self._templates[template]), "template_name": template}
         return config

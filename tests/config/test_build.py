@@ -54,6 +54,7 @@ def test_mappers_see_the_entry_with_its_template(tmp_path: Path) -> None:
     ).mapping["/x"]
     pieces = {"preprompt": "", "start": "", "system": "", "user": ">>>QUESTION<<<", "assistant": ">>>ANSWER<<<"}
     assert functions_of(entry).functions.entry == {
+        "url": "http://h:1/base",
         "path": "/y",
         "in": "identity",
         "out": "identity",
@@ -181,9 +182,9 @@ def test_an_explicit_path_is_below_the_url_as_it_was_written(tmp_path: Path) -> 
     assert (found.url, found.mapping["/x"].path) == ("http://h", "/v1/y")
 
 
-def test_envkey_wins_over_key(tmp_path: Path) -> None:
+def test_a_key_in_the_file_wins_over_envkey_as_in_the_seed(tmp_path: Path) -> None:
     found = target(tmp_path, "    speaks: tgi\n    key: in-the-file\n    envkey: MINE", MINE="in-the-environment")
-    assert found.key == "in-the-environment"
+    assert found.key == "in-the-file"
 
 
 @pytest.mark.parametrize("line", ["", "    key:\n", "    key: ''\n", "    envkey:\n"])
