@@ -11,6 +11,7 @@ test: $(VENV)/test.stamp
 
 lint: $(VENV)/lint.stamp
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check --quiet .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 

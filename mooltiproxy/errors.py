@@ -1,23 +1,23 @@
 """Every error of ours, split by who can mend it.
 
-    MooltiError
-    ├── ConfigError              the operator: the file is wrong (exit code 1)
-    ├── MappingError             the author of a mapper: it cannot do what it was asked
-    └── ProxyError               the client is answered with `status`, in its own dialect
-        ├── BadRequest           400  the client: the body or a header is wrong
-        ├── Unauthorized         401
-        ├── Forbidden            403
-        ├── NotFound             404
-        ├── MethodNotAllowed     405
-        ├── SlowClient           408
-        ├── TooLarge             413
-        ├── UnsupportedMedia     415
-        ├── InternalError        500  us
-        └── UpstreamError        502  the target
-            ├── UpstreamBroken       502  it spoke garbage or broke off
-            ├── UpstreamRefused      502  it does not accept our key
-            ├── UpstreamUnreachable  502  no connection, nothing was sent
-            └── UpstreamTimeout      504
+MooltiError
+├── ConfigError              the operator: the file is wrong (exit code 1)
+├── MappingError             the author of a mapper: it cannot do what it was asked
+└── ProxyError               the client is answered with `status`, in its own dialect
+    ├── BadRequest           400  the client: the body or a header is wrong
+    ├── Unauthorized         401
+    ├── Forbidden            403
+    ├── NotFound             404
+    ├── MethodNotAllowed     405
+    ├── SlowClient           408
+    ├── TooLarge             413
+    ├── UnsupportedMedia     415
+    ├── InternalError        500  us
+    └── UpstreamError        502  the target
+        ├── UpstreamBroken       502  it spoke garbage or broke off
+        ├── UpstreamRefused      502  it does not accept our key
+        ├── UpstreamUnreachable  502  no connection, nothing was sent
+        └── UpstreamTimeout      504
 """
 
 from dataclasses import dataclass

@@ -49,7 +49,7 @@ async def test_malformed_framing_is_refused_and_the_connection_closed(rest: byte
 
 @pytest.mark.parametrize(
     "line",
-    [b"rubbish", b"GET", b"GET /", b"GET / HTTP/9.9", b"PRI * HTTP/2.0", b"GET / HTTP/0.9", b"\x16\x03\x01\x02\x00\x01"],
+    [b"rubbish", b"GET", b"GET /", b"GET / HTTP/9.9", b"PRI * HTTP/2.0", b"GET / HTTP/0.9", b"\x16\x03\x01\x02"],
 )
 async def test_what_is_not_http_is_refused(line: bytes) -> None:
     async with proxy(passing("http://127.0.0.1:1")) as running:
@@ -87,7 +87,10 @@ async def test_a_pipelined_second_request_needs_its_own_key() -> None:
     assert len(up.requests) == 1
 
 
-@pytest.mark.parametrize("path", ["/%2e%2e/x", "/../x", "/chat/%2e%2e/chat/completions", "//chat/completions", PATH + "%2f"])
+ASTRAY = ["/%2e%2e/x", "/../x", "/chat/%2e%2e/chat/completions", "//chat/completions", PATH + "%2f"]
+
+
+@pytest.mark.parametrize("path", ASTRAY)
 async def test_a_path_cannot_leave_its_mapping(path: str) -> None:
     async with upstream(answering(answer())) as up, proxy(passing(up.url)) as running:
         got = await running.raw(head(f"GET {path}"))

@@ -224,9 +224,7 @@ class ChatWriter(ChunkWriter):
         reason = finish_of(finish.reason, has_calls=self._calls[finish.index])
         return "function_call" if reason == "tool_calls" and self._request.functions_api else reason
 
-    def _delta(
-        self, event: TextDelta | RefusalDelta | ReasoningDelta | CallStart | CallArguments
-    ) -> dict[str, Any]:
+    def _delta(self, event: TextDelta | RefusalDelta | ReasoningDelta | CallStart | CallArguments) -> dict[str, Any]:
         """The fields of one chunk; none for an event that says nothing."""
         if isinstance(event, CallStart | CallArguments):
             return self._call_delta(event)

@@ -56,5 +56,3 @@ def is_json(request: web.BaseRequest) -> bool:
     """Whether the parsed media type is JSON, whatever its parameters."""
     media_type = request.content_type
     return media_type == "application/json" or media_type.endswith("+json")
-
-

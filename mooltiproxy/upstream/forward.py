@@ -94,15 +94,15 @@ class Forwarder:
             return target_path, await exchange.body()
         return target_path, None
 
-    async def _exchange(
-        self, exchange: Exchange, plan: Plan, origin: Origin, path: str, body: bytes | None
-    ) -> "Relay":
+    async def _exchange(self, exchange: Exchange, plan: Plan, origin: Origin, path: str, body: bytes | None) -> "Relay":
         """One request to one place and its answer; tried again once where an idle connection turned out to be dead."""
         request = exchange.request
         head = self._head(exchange, plan, origin, path, body)
         connection = await self._session.acquire(origin, self._timeouts.connect)
         reused = connection.uses > 0
-        relay = Relay(exchange, self._dialect_of, origin, path, self._loop.create_future(), follow=plan.follow_redirects)
+        relay = Relay(
+            exchange, self._dialect_of, origin, path, self._loop.create_future(), follow=plan.follow_redirects
+        )
         try:
             await self._run(exchange, connection, relay, head, body)
         except UpstreamBroken:

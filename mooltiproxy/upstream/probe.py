@@ -71,7 +71,9 @@ async def probe(url: str) -> str:
             return "openai"
     finally:
         await session.close()
-    raise UpstreamBroken("the server answers neither as TGI (/info) nor as an OpenAI API (/v1/models): write a config.yaml")
+    raise UpstreamBroken(
+        "the server answers neither as TGI (/info) nor as an OpenAI API (/v1/models): use a config.yaml"
+    )
 
 
 async def _get(session: PooledSession, origin: Origin, path: str) -> Whole:

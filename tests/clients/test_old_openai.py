@@ -1,4 +1,4 @@
-"""A request of the shape that openai==0.28 sends with `headers={"target": ...}`: that release does not install any more."""
+"""A request as openai==0.28 sends it with `headers={"target": ...}`: that release does not run on this Python."""
 
 import http.client
 

@@ -48,9 +48,7 @@ def test_a_chat_is_answered_whole(client: Made, base: str, target: str) -> None:
 def test_a_chat_is_streamed_as_the_same_text(client: Made, base: str, target: str) -> None:
     api = client(base, target)
     whole = api.chat.completions.create(model="m", messages=MESSAGES, max_tokens=20, temperature=0)
-    with api.chat.completions.create(
-        model="m", messages=MESSAGES, max_tokens=20, temperature=0, stream=True
-    ) as stream:
+    with api.chat.completions.create(model="m", messages=MESSAGES, max_tokens=20, temperature=0, stream=True) as stream:
         chunks = list(stream)
     text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
     assert text == whole.choices[0].message.content
@@ -105,7 +103,8 @@ def test_a_legacy_completion_is_answered(client: Made, stream: bool) -> None:
 async def test_the_asynchronous_client_streams_many_at_once(served: Served) -> None:
     async with AsyncOpenAI(base_url=f"{served.url}/v1", api_key=served.key) as api:
         streams = [
-            await api.chat.completions.create(model="m", messages=MESSAGES, max_tokens=10, stream=True) for _ in range(10)
+            await api.chat.completions.create(model="m", messages=MESSAGES, max_tokens=10, stream=True)
+            for _ in range(10)
         ]
         for stream in streams:
             text = [chunk.choices[0].delta.content or "" async for chunk in stream if chunk.choices]

@@ -92,11 +92,14 @@ targets:
 
 
 def test_a_list_of_merged_sections_gives_the_first_ones_keys(tmp_path: Path) -> None:
-    text = TARGETS + """\
+    text = (
+        TARGETS
+        + """\
   two: &two {url: http://two, mapping: {/a: }}
   three: &three {url: http://three, preserveMethod: true}
   four: {<<: [*two, *three]}
 """
+    )
     text = text.replace("preserveMethod: true}", "preserveMethod: true, speaks: tgi}")
     config = loaded(tmp_path, text)
     assert (config.targets["four"].url, config.targets["four"].preserve_method) == ("http://two", True)

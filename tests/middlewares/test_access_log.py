@@ -28,7 +28,7 @@ async def test_a_request_leaves_one_line_when_it_ends(capsys: pytest.CaptureFixt
 async def test_a_refusal_is_logged_with_its_reason(capsys: pytest.CaptureFixture[str]) -> None:
     async with proxy(passing("http://127.0.0.1:1")) as running, running.client.get(PATH):
         pass
-    assert '502 0B' in (line := capsys.readouterr().out)
+    assert "502 0B" in (line := capsys.readouterr().out)
     assert "UpstreamUnreachable" in line
 
 

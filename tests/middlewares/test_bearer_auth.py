@@ -44,7 +44,8 @@ async def test_the_key_is_taken_from_the_query_and_goes_no_further() -> None:
         b"authorization: Bearer \xff\xfe\x80\r\n",
         b"authorization: Bearer " + KEY.encode() + b"\r\nauthorization: Bearer x\r\n",
         b"x-api-key: " + KEY.encode() + b"\r\nx-api-key: " + KEY.encode() + b"\r\n",
-        b"x-forwarded-host: localhost\r\nx-forwarded-for: 127.0.0.1\r\nx-original-url: /ping\r\nx-http-method-override: OPTIONS\r\n",
+        b"x-forwarded-host: localhost\r\nx-forwarded-for: 127.0.0.1\r\n",
+        b"x-original-url: /ping\r\nx-http-method-override: OPTIONS\r\n",
     ],
 )
 async def test_anything_else_is_401_and_never_forwarded(rows: bytes) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
-from mooltiproxy.config.load import from_data
 
+from mooltiproxy.config.load import from_data
 from mooltiproxy.server import Server
 
 KEY = "the-proxy-key"

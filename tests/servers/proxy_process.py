@@ -29,9 +29,7 @@ def running_proxy(folder: Path, config: str, *options: str) -> Iterator[subproce
     command = [sys.executable, "-m", "mooltiproxy", "serve", "--config", str(file), *options]
     environ = {**os.environ, "MOOLTIPROXY_KEY": KEY, "PYTHONPATH": str(Path(__file__).parent.parent.parent)}
     with open(folder / "access.txt", "w") as access:
-        process = subprocess.Popen(
-            command, stdout=access, stderr=subprocess.PIPE, text=True, env=environ, cwd=folder
-        )
+        process = subprocess.Popen(command, stdout=access, stderr=subprocess.PIPE, text=True, env=environ, cwd=folder)
     with process:
         try:
             assert process.stderr

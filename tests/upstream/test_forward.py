@@ -204,7 +204,8 @@ async def test_cookies_and_connection_headers_of_the_target_do_not_reach_the_cli
 
 
 async def test_upstream_cookies_are_not_replayed_for_other_clients() -> None:
-    async with upstream(answering(answer(b"{}", "set-cookie: session=secret"))) as up, proxy(passing(up.url)) as running:
+    cookie = answer(b"{}", "set-cookie: session=secret")
+    async with upstream(answering(cookie)) as up, proxy(passing(up.url)) as running:
         for _ in range(2):
             async with running.client.post(PATH, data=BODY):
                 pass
@@ -416,9 +417,7 @@ async def test_a_stream_that_goes_on_never_times_out() -> None:
 async def test_a_client_that_leaves_ends_the_upstream_request_at_once(script: Script) -> None:
     async with upstream(script) as up, proxy(passing(up.url)) as running:
         _, writer = await asyncio.open_connection("127.0.0.1", running.port)
-        writer.write(
-            head(f"POST {PATH}", "content-length: 2") + b"{}"
-        )
+        writer.write(head(f"POST {PATH}", "content-length: 2") + b"{}")
         await up.asked.wait()
         writer.transport.abort()
         async with asyncio.timeout(1.0):
@@ -437,9 +436,7 @@ async def test_a_client_that_leaves_in_the_middle_of_its_body_ends_the_upstream_
     server = await asyncio.start_server(script, "127.0.0.1", 0)
     async with proxy(passing(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")) as running:
         _, writer = await asyncio.open_connection("127.0.0.1", running.port)
-        writer.write(
-            head(f"POST {PATH}", "content-length: 9999999") + b"{"
-        )
+        writer.write(head(f"POST {PATH}", "content-length: 9999999") + b"{")
         await writer.drain()
         await asyncio.sleep(0.1)
         writer.close()
@@ -497,9 +494,7 @@ async def test_an_early_answer_ends_the_upload() -> None:
     server = await asyncio.start_server(script, "127.0.0.1", 0)
     async with proxy(passing(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")) as running:
         reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
-        writer.write(
-            head(f"POST {PATH}", "content-length: 9999999") + b"{"
-        )
+        writer.write(head(f"POST {PATH}", "content-length: 9999999") + b"{")
         assert b"413" in await reader.readline()
         writer.close()
     server.close()
