@@ -7,7 +7,7 @@ from typing import Any
 from mooltiproxy.errors import BadRequest
 from mooltiproxy.mapping.dialect import Endpoint, asks_at
 from mooltiproxy.mapping.gather import failure_error
-from mooltiproxy.mapping.neutral import Failure, Request, StreamEvent
+from mooltiproxy.mapping.neutral import NOWHERE, Failure, Request, StreamEvent
 
 from . import tgi
 from .openai import chat, completions
@@ -54,7 +54,7 @@ def chatStreamTGItoOpenAI(ip: Any, cfg: Mapping[str, Any], state: dict[str, Any]
 
 def _request(client: Endpoint, target: Endpoint, ip: Any, cfg: Mapping[str, Any]) -> Any:
     """The target's body. Within a proxied request `cfg` learns what was dropped and which stops the template has."""
-    request = client.read_request(ip)
+    request = client.read_request(ip, NOWHERE)
     written = target.write_request(request, cfg)
     if isinstance(cfg.get("dropped"), list):
         cfg["dropped"].extend(written.dropped)
@@ -66,7 +66,7 @@ def _request(client: Endpoint, target: Endpoint, ip: Any, cfg: Mapping[str, Any]
 def _asked(client: Endpoint, cfg: Mapping[str, Any]) -> Request:
     """The request that is being answered, as far as `cfg` knows it: by hand, it knows nothing."""
     try:
-        request = client.read_request(cfg.get("request"))
+        request: Request = client.read_request(cfg.get("request"), NOWHERE)
     except BadRequest:
         request = Request()
     sent = cfg.get("mapped")
@@ -90,6 +90,8 @@ def _stream(
 ) -> Iterable[Any]:
     if "reader" not in state:
         request = _asked(client, cfg)
+        assert target.stream_reader is not None
+        assert client.stream_writer is not None
         state["reader"], state["writer"] = target.stream_reader(request), client.stream_writer(request)
     reader, writer = state["reader"], state["writer"]
     if ip is None:

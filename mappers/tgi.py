@@ -9,7 +9,9 @@ from mooltiproxy.mapping.dialect import Config, Dialect, Endpoint, Written
 from mooltiproxy.mapping.fields import Fields
 from mooltiproxy.mapping.gather import UNFINISHED, failure_error
 from mooltiproxy.mapping.neutral import (
+    NOWHERE,
     Answer,
+    Asked,
     Choice,
     Failure,
     Finish,
@@ -40,7 +42,7 @@ _FINISH: dict[str, FinishReason] = {"length": "length", "eos_token": "stop", "st
 _ERROR_TYPES = {400: "validation", 422: "validation", 424: "generation", 429: "overloaded", 503: "overloaded"}
 
 
-def read_request(body: Any) -> Request:
+def read_request(body: Any, asked: Asked = NOWHERE) -> Request:
     """The neutral form of `{inputs, parameters}`; raises BadRequest that names the field at fault."""
     fields = Fields(body)
     request = Request(prompt=fields.required_text("inputs"), stream=fields.flag("stream") or False)
@@ -356,7 +358,7 @@ def chat_reader(request: Request) -> _Reader:
     return _Reader(request, strip=True)
 
 
-class _Writer:
+class Writer:
     """Writes a client's stream: a token an event, the last one with the whole text and the details."""
 
     def __init__(self, request: Request) -> None:
@@ -406,7 +408,7 @@ def write_error(error: ProxyError, request_id: str) -> dict[str, Any]:
     return {"error": str(error), "error_type": _ERROR_TYPES.get(error.status, "incomplete_generation")}
 
 
-def _read_stream_request(body: Any) -> Request:
+def _read_stream_request(body: Any, asked: Asked) -> Request:
     """A request at the path that always streams."""
     return replace(read_request(body), stream=True)
 
@@ -419,7 +421,7 @@ text_endpoint = Endpoint(
     read_answer=read_text_answer,
     write_answer=write_answer,
     stream_reader=text_reader,
-    stream_writer=_Writer,
+    stream_writer=Writer,
     stream_path="/generate_stream",
 )
 chat_endpoint = replace(

@@ -192,6 +192,7 @@ class Listener(web.Server):
         finally:
             self.active -= 1
             connection.busy = False
+            del request[EXCHANGE]  # they hold each other: without this the body would wait for the garbage collector
             if not self.active:
                 self._idle.set()
         if not response.prepared:

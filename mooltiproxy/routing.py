@@ -1,7 +1,9 @@
 """Where a request goes: its facts and the configuration in, a `Route` out. Pure."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from mooltiproxy.config.model import Config, MappingEntry, Model, Target
 from mooltiproxy.errors import NotFound
@@ -12,11 +14,15 @@ TO = "/to/"
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The decision: which target, which of its mapping entries, and the model whose name must change, if any."""
+    """The decision: which target, which of its mapping entries, and the model whose name must change, if any.
+
+    `path_model` is the model named in the client's path, for entries with `{model}`.
+    """
 
     target: Target
     entry: MappingEntry
     model: Model | None = None
+    path_model: str | None = None
 
 
 def split_target(path: str) -> tuple[str | None, str]:
@@ -35,13 +41,25 @@ class Router:
         self._default = config.default_target
         self._models = config.models
         self._entries = {name: _with_versioned_paths(target.mapping) for name, target in config.targets.items()}
+        self._patterns = {name: _patterns(target.mapping) for name, target in config.targets.items()}
+        self._dialect_patterns = _dialect_patterns(config.registry.dialects)
         self._dialects = _dialect_paths(config.registry.dialects)
         self._fallback_dialect = config.registry.dialects["openai"]
         self.wants_model = bool(config.models)
 
     def dialect_of(self, path: str) -> Dialect:
         """The dialect that clients of this path speak, OpenAI's where no dialect claims it."""
-        return self._dialects.get(split_target(path)[1], self._fallback_dialect)
+        path = split_target(path)[1]
+        known = self._dialects.get(path)
+        if known is None:
+            found = _first_match(self._dialect_patterns, path)
+            known = found[0] if found else self._fallback_dialect
+        return known
+
+    def model_in(self, path: str) -> str | None:
+        """The model that a path of some dialect names (`/v1beta/models/NAME:generateContent`)."""
+        found = _first_match(self._dialect_patterns, path)
+        return found[1] if found else None
 
     def maps(self, path: str) -> bool:
         """Whether any target has an explicit or derived entry for this client path."""
@@ -59,14 +77,49 @@ class Router:
         if entries is None:
             raise NotFound("there is no such target: see `targets:` in the proxy's configuration", param="target")
         entry = entries.get(path)
-        if entry is None:
+        if entry is not None:
+            return Route(self._targets[name], entry, known)
+        found = _first_match(self._patterns[name], path)
+        if found is None:
             raise NotFound(f"target {name} does not map this path: see its `mapping:` in the proxy's configuration")
-        return Route(self._targets[name], entry, known)
+        return Route(self._targets[name], found[0], known, found[1])
 
 
 def _with_versioned_paths(mapping: Mapping[str, MappingEntry]) -> dict[str, MappingEntry]:
     """The entries, also under `/v1`: clients whose base URL ends in /v1 meet mappings written without it."""
     return {f"/v1{path}": entry for path, entry in mapping.items()} | dict(mapping)
+
+
+T = TypeVar("T")
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    """A path with `{model}` as a pattern. A model's name may hold slashes, but no empty, `.` or `..` piece."""
+    before, _, after = path.partition("{model}")
+    name = r"(?!\.{0,2}/)[A-Za-z0-9._:@+-]+(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._:@+-]+)*"
+    return re.compile(f"{re.escape(before)}({name}){re.escape(after)}")
+
+
+def _patterns(mapping: Mapping[str, MappingEntry]) -> list[tuple[re.Pattern[str], MappingEntry]]:
+    return [(_pattern(path), entry) for path, entry in mapping.items() if "{model}" in path]
+
+
+def _dialect_patterns(dialects: Mapping[str, Dialect]) -> list[tuple[re.Pattern[str], Dialect]]:
+    return [
+        (_pattern(path), dialect)
+        for dialect in dialects.values()
+        for endpoint in dialect.endpoints
+        for path in endpoint.paths
+        if "{model}" in path
+    ]
+
+
+def _first_match(patterns: list[tuple[re.Pattern[str], T]], path: str) -> tuple[T, str] | None:
+    for pattern, value in patterns:
+        match = pattern.fullmatch(path)
+        if match:
+            return value, match[1]
+    return None
 
 
 def _dialect_paths(dialects: Mapping[str, Dialect]) -> dict[str, Dialect]:

@@ -8,7 +8,9 @@ from mooltiproxy.mapping.dialect import Config, Endpoint, Written
 from mooltiproxy.mapping.fields import Fields
 from mooltiproxy.mapping.ids import new_id
 from mooltiproxy.mapping.neutral import (
+    NOWHERE,
     Answer,
+    Asked,
     Choice,
     OutputFormat,
     Part,
@@ -52,7 +54,7 @@ from .messages import MessageReader, write_call, write_messages
 _MODES: dict[str, Literal["auto", "none", "required"]] = {"auto": "auto", "none": "none", "required": "required"}
 
 
-def read_request(body: Any) -> Request:
+def read_request(body: Any, asked: Asked = NOWHERE) -> Request:
     """The neutral form of a client's request; raises BadRequest that names the field at fault."""
     fields = Fields(body)
     request = Request(model=fields.text("model"))

@@ -8,7 +8,9 @@ from mooltiproxy.mapping.dialect import Config, Endpoint, Written
 from mooltiproxy.mapping.fields import Fields
 from mooltiproxy.mapping.ids import new_id
 from mooltiproxy.mapping.neutral import (
+    NOWHERE,
     Answer,
+    Asked,
     Choice,
     Finish,
     FinishReason,
@@ -42,7 +44,7 @@ ROOM = 1024
 """The limit asked of a target when the client has none: left out, the target would cut the answer at 16 tokens."""
 
 
-def read_request(body: Any) -> Request:
+def read_request(body: Any, asked: Asked = NOWHERE) -> Request:
     """The neutral form of a client's request; raises BadRequest that names the field at fault."""
     fields = Fields(body)
     request = Request(model=fields.text("model"), prompt=_read_prompt(fields), suffix=fields.text("suffix"))

@@ -111,6 +111,7 @@ class _Target:
         self._environ = environ
         speaks = dict.fromkeys(values.get("speaks", ()))
         self._dialects = [registry.dialects[name] for name in speaks]
+        self._main_dialect = self._dialects[0] if self._dialects else None
         self._url, self._base = split_base(values["url"], self._dialects)
 
     def built(self) -> Target:
@@ -134,8 +135,10 @@ class _Target:
         """An entry of the file: its path is below the url as it was written."""
         path = self._base + values.get("path", client_path)
         if not any(name in values for name in FUNCTIONS):
-            return MappingEntry(client_path, path)
-        return MappingEntry(client_path, path, self._function_translation(client_path, path, values))
+            return MappingEntry(client_path, path, None, self._main_dialect)
+        return MappingEntry(
+            client_path, path, self._function_translation(client_path, path, values), self._main_dialect
+        )
 
     def _function_translation(self, client_path: str, path: str, values: Values) -> FunctionTranslation:
         registry = self._registry
@@ -185,26 +188,29 @@ class _Target:
             description = f"{dialect.name} to {target_dialect.name}"
             translation = DialectTranslation(endpoint, target_endpoint, config, description)
             for client_path in endpoint.paths:
-                yield client_path, MappingEntry(client_path, path, translation)
+                yield client_path, MappingEntry(client_path, path, translation, target_dialect)
 
     def _counterpart(self, endpoint: Endpoint) -> tuple[Dialect, Endpoint] | None:
-        """The first endpoint of the same kind among what the target speaks."""
-        for dialect in self._dialects:
-            for candidate in dialect.endpoints:
-                if candidate.kind == endpoint.kind:
-                    return dialect, candidate
+        """The first endpoint of the same kind among what the target speaks; a prompt may also become a chat."""
+        kinds = ("text", "chat") if endpoint.kind == "text" else (endpoint.kind,)
+        for kind in kinds:
+            for dialect in self._dialects:
+                for candidate in dialect.endpoints:
+                    if candidate.kind == kind:
+                        return dialect, candidate
         return None
 
 
 def _untouched(dialect: Dialect) -> Iterator[tuple[str, MappingEntry]]:
     for endpoint in dialect.endpoints:
         path = below_base(dialect, endpoint.paths[0])
-        yield from ((client_path, MappingEntry(client_path, path)) for client_path in endpoint.paths)
+        for client_path in endpoint.paths:
+            yield client_path, MappingEntry(client_path, path, None, dialect)
     for client_path in sorted(dialect.other_paths):
         # Paths of the server itself (/health) are at its root: they are listed without the base only.
         versioned = dialect.base + client_path
         path = versioned if versioned in dialect.other_paths else client_path
-        yield client_path, MappingEntry(client_path, path)
+        yield client_path, MappingEntry(client_path, path, None, dialect)
 
 
 def below_base(dialect: Dialect, path: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mooltiproxy.discovery import Registry
 from mooltiproxy.errors import Problem
+from mooltiproxy.mapping.dialect import Dialect
 from mooltiproxy.mapping.translate import Translation
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -62,11 +63,16 @@ class Cerbere:
 
 @dataclass(frozen=True, slots=True)
 class MappingEntry:
-    """One client path of a target: the path asked there (below the target's url) and the translation, if any."""
+    """One client path of a target: the path asked there (below the target's url) and the translation, if any.
+
+    Both paths may hold `{model}`, the name that stands there. `dialect` is what the target speaks here, where that is
+    known: it says how the target wants its key.
+    """
 
     client_path: str
     path: str
     translation: Translation | None = None
+    dialect: Dialect | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,7 @@ def kind_of(value: Any) -> str:
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """ ": did you mean `x`?" for a name that is nearly a known one; else the known ones, if they are few."""
+    """`: did you mean `x`?` for a name that is nearly a known one; else the known ones, if they are few."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, 1) or difflib.get_close_matches(name.lower(), names, 1)
     if close:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar
 
 from mooltiproxy.errors import ProxyError
-from mooltiproxy.mapping.neutral import Answer, Request, StreamEvent
+from mooltiproxy.mapping.neutral import Asked, Framing, StreamEvent
 
 Config = Mapping[str, Any]
 
@@ -27,8 +27,9 @@ stream; `state["done"] = True` says that the answer is complete although the tar
 Prompter = Callable[[Sequence[Mapping[str, Any]], Config], tuple[str, list[str]]]
 """`def mine(messages, cfg={})`: OpenAI chat messages in; the prompt and its stop strings out."""
 
-Kind = Literal["chat", "text"]
-Framing = Literal["sse", "named_sse", "ndjson"]
+Kind = Literal["chat", "text", "embeddings", "count", "models"]
+"""What an endpoint is for. Its neutral request and answer are, in this order of kinds: `Request` and `Answer` (chat and
+text), `EmbeddingsRequest` and `EmbeddingsAnswer`, `Request` and `CountAnswer`, `ModelsRequest` and `ModelsAnswer`."""
 
 
 class StreamReader(Protocol):
@@ -61,30 +62,41 @@ class StreamWriter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A request as a target wants it."""
+    """A request as a target wants it.
+
+    `dropped` names what the target cannot be told: a field's name (`seed`), or `clamped temperature 1.5->1`. `path`
+    replaces the endpoint's path where it depends on the request (a model in the path, a query); it begins with the
+    dialect's base, as `paths` do.
+    """
 
     body: dict[str, Any]
     dropped: tuple[str, ...] = ()
+    path: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One path of a dialect on which models answer, with all its translations.
+    """One path of a dialect, with all its translations; `kind` says of what neutral classes.
 
-    `paths` are the spellings clients use; the first is the one we ask targets at, below their API base. `stream_path`
-    is asked instead where the dialect streams elsewhere.
+    `paths` are the spellings clients use; the first is the one we ask targets at, below their API base. A path may hold
+    `{model}`, which stands for a model's name and comes as `Asked.model`. `stream_path` is asked instead where the
+    dialect streams elsewhere. `framing` is that of its streams unless the request asks for another. `keepalive` is
+    what a client gets while the target is silent in a stream: empty where the dialect has no such thing. Endpoints
+    that never stream have no `stream_reader` and `stream_writer`. A `GET` has no body: `read_request` gets None.
     """
 
     kind: Kind
     paths: tuple[str, ...]
-    read_request: Callable[[Any], Request]
-    write_request: Callable[[Request, Config], Written]
-    read_answer: Callable[[Any, Request], Answer]
-    write_answer: Callable[[Answer, Request], Any]
-    stream_reader: Callable[[Request], StreamReader]
-    stream_writer: Callable[[Request], StreamWriter]
+    read_request: Callable[[Any, Asked], Any]
+    write_request: Callable[[Any, Config], Written]
+    read_answer: Callable[[Any, Any], Any]
+    write_answer: Callable[[Any, Any], Any]
+    stream_reader: Callable[[Any], StreamReader] | None = None
+    stream_writer: Callable[[Any], StreamWriter] | None = None
     stream_path: str | None = None
     framing: Framing = "sse"
+    keepalive: bytes = b": keep-alive\n\n"
+    method: Literal["POST", "GET"] = "POST"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +104,8 @@ class Dialect:
     """An HTTP API of LLMs. `base` is the prefix of its paths that a target's `url` may already hold (`/v1`).
 
     `other_paths` pass through untouched to a target of the same dialect: they carry nothing that we translate.
+    `key_field` is the header in which a target wants its key, `key_prefix` what stands before the key there.
+    `fixed_fields` are headers that a target of this dialect wants with every request that we translate.
     """
 
     name: str
@@ -101,6 +115,9 @@ class Dialect:
     write_error: Callable[[ProxyError, str], dict[str, Any]]
     write_stream_error: Callable[[ProxyError, str], Any]
     other_paths: frozenset[str] = field(default_factory=frozenset)
+    key_field: str = "authorization"
+    key_prefix: str = "Bearer "
+    fixed_fields: Mapping[str, str] = field(default_factory=dict)
 
 
 F = TypeVar("F", bound=Callable[..., Any])

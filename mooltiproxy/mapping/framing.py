@@ -5,11 +5,13 @@ event ends at a blank line, `:` begins a comment. Only `data` matters to the dia
 the name is repeated inside the data.
 """
 
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import orjson
 
 from mooltiproxy.errors import UpstreamBroken
+from mooltiproxy.mapping.neutral import Framing
 
 MAX_EVENT = 64 * 1024 * 1024
 """Bytes of one unfinished event: an upstream that never ends its line must not fill the memory."""
@@ -139,3 +141,49 @@ def encode_ndjson(event: Any) -> bytes:
     """One line. U+2028 and U+2029 are escaped: clients that split lines by Unicode rules would cut there."""
     line = orjson.dumps(event).replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029")
     return line + b"\n"
+
+
+class JSONArrayFramer:
+    """One JSON array that is delivered piece by piece (Gemini's stream without `alt=sse`)."""
+
+    def __init__(self) -> None:
+        self._begun = False
+
+    def write(self, events: Iterable[Any]) -> bytes:
+        """These events as further elements."""
+        pieces = []
+        for event in events:
+            pieces.append((b",\r\n" if self._begun else b"[") + orjson.dumps(event))
+            self._begun = True
+        return b"".join(pieces)
+
+    def end(self) -> bytes:
+        """The end of the array."""
+        return b"]" if self._begun else b"[]"
+
+
+class EventFramer:
+    """Events one after the other, each framed by itself; nothing marks the end."""
+
+    def __init__(self, encode: Callable[[Any], bytes]) -> None:
+        self._encode = encode
+
+    def write(self, events: Iterable[Any]) -> bytes:
+        """These events, framed."""
+        return b"".join(map(self._encode, events))
+
+    def end(self) -> bytes:
+        """Nothing."""
+        return b""
+
+
+def framer(framing: Framing) -> JSONArrayFramer | EventFramer:
+    """What frames one stream of events."""
+    return JSONArrayFramer() if framing == "json_array" else EventFramer(ENCODERS[framing])
+
+
+ENCODERS: Mapping[str, Callable[[Any], bytes]] = {
+    "sse": encode_sse,
+    "named_sse": encode_named_sse,
+    "ndjson": encode_ndjson,
+}

@@ -10,6 +10,20 @@ from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
+Framing = Literal["sse", "named_sse", "ndjson", "json_array"]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a request says outside its body: the path, the `{model}` in it, and the query."""
+
+    path: str = ""
+    model: str | None = None
+    query: Mapping[str, str] = field(default_factory=dict)
+
+
+NOWHERE = Asked()
+"""For a body that came by no request of its own."""
 
 
 @dataclass(slots=True)
@@ -149,10 +163,11 @@ class OutputFormat:
 
 @dataclass(slots=True)
 class ReasoningOptions:
-    """How much the model may think, as an effort word or as a token budget."""
+    """How much the model may think, as an effort word or as a token budget; `show` asks for the thoughts' text."""
 
     effort: str | None = None
     budget: int | None = None
+    show: bool | None = None
 
 
 @dataclass(slots=True)
@@ -172,7 +187,8 @@ class Request:
     the fields of the source dialect that have no place here, so that they can be named as dropped. `functions_api` is
     set for clients of OpenAI's deprecated `functions`, who read only `function_call` in answers. `template_stops` are
     the stop strings of a prompt template: set by the writer that renders the conversation, and cut from the answer by
-    the reader of the same dialect.
+    the reader of the same dialect. `framing` is how the client wants its stream framed, None for its endpoint's way.
+    `keep_alive` is how long an on-demand server should stay loaded afterwards, as Ollama writes it.
     """
 
     model: str | None = None
@@ -191,6 +207,8 @@ class Request:
     user: str | None = None
     functions_api: bool = False
     template_stops: tuple[str, ...] = ()
+    framing: Framing | None = None
+    keep_alive: str | float | None = None
     extra: dict[str, Any] = field(default_factory=dict)
     answer_fields: Mapping[str, str] = field(default_factory=dict)
 
@@ -223,6 +241,64 @@ class Answer:
     choices: list[Choice]
     usage: Usage | None = None
     model: str | None = None
+
+
+@dataclass(slots=True)
+class EmbeddingsRequest:
+    """Texts (or token ids) to be embedded. `base64` is how the client wants the vectors written."""
+
+    model: str | None
+    inputs: list[str] | list[list[int]]
+    dimensions: int | None = None
+    base64: bool = False
+    user: str | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+    answer_fields: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class EmbeddingsAnswer:
+    """One vector for each input, in the same order."""
+
+    vectors: list[list[float]]
+    usage: Usage | None = None
+
+
+@dataclass(slots=True)
+class CountAnswer:
+    """How many tokens a request's input has."""
+
+    tokens: int
+
+
+@dataclass(slots=True)
+class ModelsRequest:
+    """The models that a target has; `model` asks for one of them."""
+
+    model: str | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+    answer_fields: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class ModelInfo:
+    """A model as far as its target tells. `created` is Unix seconds; `context` is tokens."""
+
+    id: str
+    created: int | None = None
+    owner: str | None = None
+    context: int | None = None
+    max_output: int | None = None
+    size: int | None = None
+    digest: str | None = None
+    details: Mapping[str, Any] | None = None
+
+
+@dataclass(slots=True)
+class ModelsAnswer:
+    """A list of models; for a request that names one, that one alone."""
+
+    models: list[ModelInfo]
 
 
 @dataclass(slots=True)

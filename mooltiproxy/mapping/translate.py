@@ -15,16 +15,16 @@ from mooltiproxy.errors import BadRequest, InternalError, ProxyError, UpstreamBr
 from mooltiproxy.mapping.dialect import Dialect, Endpoint, Mapper, Prompter, StreamMapper, StreamReader, StreamWriter
 from mooltiproxy.mapping.framing import (
     DONE,
+    KEEPALIVE_SSE,
     Decoder,
     NDJSONDecoder,
     SSEDecoder,
-    encode_named_sse,
-    encode_ndjson,
     encode_sse,
+    framer,
     parse_event,
 )
 from mooltiproxy.mapping.gather import answer_of, failure_error, stream_of
-from mooltiproxy.mapping.neutral import Answer, Failure, Request, StreamEvent
+from mooltiproxy.mapping.neutral import NOWHERE, Answer, Asked, Failure, Framing, Request, StreamEvent, Text, Turn
 
 log = logging.getLogger("mooltiproxy.mapping")
 
@@ -32,16 +32,12 @@ MEDIA_TYPES = {
     "sse": "text/event-stream; charset=utf-8",
     "named_sse": "text/event-stream; charset=utf-8",
     "ndjson": "application/x-ndjson",
+    "json_array": "application/json; charset=utf-8",
     "json": "application/json",
 }
 STREAMING_MEDIA: Mapping[str, Callable[[], Decoder]] = {
     "text/event-stream": SSEDecoder,
     "application/x-ndjson": NDJSONDecoder,
-}
-ENCODERS: Mapping[str, Callable[[Any], bytes]] = {
-    "sse": encode_sse,
-    "named_sse": encode_named_sse,
-    "ndjson": encode_ndjson,
 }
 
 
@@ -66,10 +62,14 @@ class AnswerTranslator(Protocol):
     def end(self) -> bytes:
         """What is left when the target has ended cleanly."""
 
+    def fail(self, event: Any) -> bytes:
+        """The dialect's error event, framed, and the end of the stream; for live translators that have written."""
+
 
 @dataclass(frozen=True, slots=True)
 class Translated:
-    """One translated request. `stream_path` replaces the entry's path where the target streams elsewhere.
+    """One translated request. `path` replaces the entry's path where this request is asked elsewhere below the
+    target's url, `method` the client's. `keepalive` is what its client may get while the target is silent in a stream.
 
     `answer` takes the media type of the target's answer, in lower case and without parameters, and its header fields by
     lower-case name; it gives None for an answer that passes untouched.
@@ -78,17 +78,23 @@ class Translated:
     body: bytes
     answer: Callable[[str, Mapping[str, str]], AnswerTranslator | None]
     streaming: bool = False
-    stream_path: str | None = None
+    path: str | None = None
+    method: str | None = None
+    keepalive: bytes = b""
     dropped: tuple[str, ...] = ()
 
 
 class Translation(Protocol):
-    """The translations of one endpoint."""
+    """The translations of one endpoint; `bodiless` for requests that have no body (GET)."""
 
     description: str
+    bodiless: bool
 
-    def request(self, body: Any) -> Translated:
-        """Translate one parsed request body; raises ProxyError (BadRequest for what the target cannot be asked)."""
+    def request(self, body: Any, asked: Asked) -> Translated:
+        """Translate one request: its parsed body (None without one) and what it says outside it.
+
+        Raises ProxyError: BadRequest for what the target cannot be asked.
+        """
 
 
 class _Whole:
@@ -96,6 +102,9 @@ class _Whole:
 
     live = False
     done = False
+
+    def fail(self, event: Any) -> bytes:
+        return b""
 
     def __init__(self, media_type: str, finish: Callable[[Any], bytes]) -> None:
         self.media_type = media_type
@@ -128,6 +137,9 @@ class _GatheredStream:
 
     live = False
     media_type = MEDIA_TYPES["json"]
+
+    def fail(self, event: Any) -> bytes:
+        return b""
 
     def __init__(self, decoder: Decoder, events: _NeutralEvents, finish: Callable[[Answer], bytes]) -> None:
         self._decoder = decoder
@@ -170,16 +182,16 @@ class _LiveStream:
 
     live = True
 
-    def __init__(self, decoder: Decoder, events: _ClientEvents, framing: str) -> None:
+    def __init__(self, decoder: Decoder, events: _ClientEvents, framing: Framing) -> None:
         self.media_type = MEDIA_TYPES[framing]
         self._decoder = decoder
         self._events = events
-        self._encode = ENCODERS[framing]
+        self._framer = framer(framing)
         self._error: ProxyError | None = None
 
     @property
     def done(self) -> bool:
-        return self._events.done
+        return self._error is not None or self._events.done
 
     def feed(self, data: bytes) -> bytes:
         if self._error:
@@ -192,7 +204,10 @@ class _LiveStream:
         written = self._read(self._decoder.end())
         if self._error:
             raise self._error
-        return written + self._encoded(self._events.end())
+        return written + self._encoded(self._events.end()) + self._framer.end()
+
+    def fail(self, event: Any) -> bytes:
+        return self._framer.write([event]) + self._framer.end()
 
     def _read(self, events: list[bytes]) -> bytes:
         written = []
@@ -207,7 +222,7 @@ class _LiveStream:
 
     def _encoded(self, events: list[Any]) -> bytes:
         try:
-            return b"".join(map(self._encode, events))
+            return self._framer.write(events)
         except orjson.JSONEncodeError as error:
             raise InternalError("a mapper of the proxy returned what JSON cannot say") from error
 
@@ -244,46 +259,72 @@ class DialectTranslation:
         self.target = target
         self.config = config
         self.description = description
+        self.bodiless = client.method == "GET"
 
-    def request(self, body: Any) -> Translated:
+    def request(self, body: Any, asked: Asked) -> Translated:
         """Translate one request; raises BadRequest where the target cannot express what it asks."""
-        request = self.client.read_request(body)
+        request = self.client.read_request(body, asked)
+        dropped = adapted(request, self.target.kind) if isinstance(request, Request) else ()
         written = self.target.write_request(request, self.config)
+        streaming = isinstance(request, Request) and request.stream
         return Translated(
-            body=orjson.dumps(written.body),
+            body=b"" if self.target.method == "GET" else orjson.dumps(written.body),
             answer=lambda media_type, fields: self._answer(request, media_type, fields),
-            streaming=request.stream,
-            stream_path=self.target.stream_path if request.stream else None,
-            dropped=written.dropped,
+            streaming=streaming,
+            path=written.path or (self.target.stream_path if streaming else None),
+            method=self.target.method,
+            keepalive=self.client.keepalive if streaming else b"",
+            dropped=(*dropped, *written.dropped),
         )
 
-    def _answer(self, request: Request, media_type: str, fields: Mapping[str, str]) -> AnswerTranslator:
+    def _answer(self, request: Any, media_type: str, fields: Mapping[str, str]) -> AnswerTranslator:
         request.answer_fields = fields
         decoder = STREAMING_MEDIA.get(media_type)
-        if decoder is None:
-            if request.stream:
-                return _Whole(MEDIA_TYPES[self.client.framing], lambda body: self._replayed(request, body))
+        if decoder is None or self.target.stream_reader is None:
+            if isinstance(request, Request) and request.stream:
+                return _Whole(
+                    MEDIA_TYPES[framing_for(self.client, request)], lambda body: self._replayed(request, body)
+                )
             return _Whole(MEDIA_TYPES["json"], lambda body: self._written(request, self._read(request, body)))
         reader = self.target.stream_reader(request)
-        if request.stream:
+        if request.stream and self.client.stream_writer:
             events = _DialectEvents(reader, self.client.stream_writer(request))
-            return _LiveStream(decoder(), events, self.client.framing)
+            return _LiveStream(decoder(), events, framing_for(self.client, request))
         return _GatheredStream(decoder(), reader, lambda answer: self._written(request, answer))
 
-    def _read(self, request: Request, body: Any) -> Answer:
+    def _read(self, request: Any, body: Any) -> Any:
         return self.target.read_answer(body, request)
 
-    def _written(self, request: Request, answer: Answer) -> bytes:
+    def _written(self, request: Any, answer: Any) -> bytes:
         return orjson.dumps(self.client.write_answer(answer, request))
 
     def _replayed(self, request: Request, body: Any) -> bytes:
         return replay(self.client, request, self._read(request, body))
 
 
+def adapted(request: Request, kind: str) -> tuple[str, ...]:
+    """Make a prompt a user's message for a target that only chats; names what that leaves out."""
+    if kind == "text" or request.prompt is None:
+        return ()
+    request.turns = [Turn("user", [Text(request.prompt)])]
+    request.prompt = None
+    dropped = tuple(name for name in ("suffix", "echo") if getattr(request, name))
+    request.suffix, request.echo = None, False
+    return dropped
+
+
+def framing_for(client: Endpoint, request: Request) -> Framing:
+    """How this client wants its stream framed."""
+    return request.framing or client.framing
+
+
 def replay(client: Endpoint, request: Request, answer: Answer) -> bytes:
     """A whole answer as one complete, correctly framed stream."""
+    if client.stream_writer is None:
+        raise InternalError("this endpoint has no streams")
     writer = client.stream_writer(request)
-    return b"".join(map(ENCODERS[client.framing], [*writer.write(stream_of(answer)), *writer.end()]))
+    framing = framer(framing_for(client, request))
+    return framing.write([*writer.write(stream_of(answer)), *writer.end()]) + framing.end()
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,12 +346,14 @@ class FunctionTranslation:
     answers as streams where there is no stream mapper, and gathers streams that nobody asked for.
     """
 
+    bodiless = False
+
     def __init__(self, functions: Functions, client: Endpoint | None) -> None:
         self.functions = functions
         self.client = client
         self.description = functions.description
 
-    def request(self, body: Any) -> Translated:
+    def request(self, body: Any, asked: Asked) -> Translated:
         """Translate one request; raises ProxyError, InternalError for a function that fails."""
         functions = self.functions
         config: dict[str, Any] = {**functions.entry, "request": body, "dropped": [], "notes": {}}
@@ -327,7 +370,8 @@ class FunctionTranslation:
             body=dumps(mapped),
             answer=lambda media_type, fields: self._answer(body, {**config, "headers": fields}, streaming, media_type),
             streaming=streaming,
-            stream_path=stream_paths.get(str(functions.entry["path"])) if streaming else None,
+            path=stream_paths.get(str(functions.entry["path"])) if streaming else None,
+            keepalive=(self.client.keepalive if self.client else KEEPALIVE_SSE) if streaming else b"",
             dropped=tuple(config["dropped"]),
         )
 
@@ -354,12 +398,12 @@ class FunctionTranslation:
         return _Whole(media_type, lambda whole: self._replayed(body, called("answer mapper", mapper, whole, config)))
 
     def _gathered(self, body: Any, decoder: Decoder, events: "_FunctionEvents") -> AnswerTranslator:
-        if self.client is None:
+        if self.client is None or self.client.stream_reader is None:
             raise UpstreamBroken("the target answered with a stream that was not asked for")
         client, request = self.client, _client_request(self.client, body)
         return _GatheredStream(
             decoder,
-            _ReadBack(events, client.stream_reader(request)),
+            _ReadBack(events, self.client.stream_reader(request)),
             lambda answer: orjson.dumps(client.write_answer(answer, request)),
         )
 
@@ -377,7 +421,8 @@ class FunctionTranslation:
 def _client_request(client: Endpoint, body: Any) -> Request:
     """What the answer needs to know of a request; a mapper may well have taken more than the dialect can read."""
     try:
-        return client.read_request(body)
+        request = client.read_request(body, NOWHERE)
+        return request if isinstance(request, Request) else Request(stream=True)
     except BadRequest:
         model = body.get("model") if isinstance(body, dict) else None
         return Request(model=model if isinstance(model, str) else None, stream=True)

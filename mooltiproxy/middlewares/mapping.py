@@ -2,11 +2,13 @@
 
 import logging
 from collections.abc import Awaitable, Callable
+from urllib.parse import parse_qsl
 
 from aiohttp import web
 
 from mooltiproxy.errors import UnsupportedMedia
 from mooltiproxy.exchange import EXCHANGE, Exchange
+from mooltiproxy.mapping.neutral import Asked
 from mooltiproxy.mapping.translate import Translated, Translation, loads_request
 
 log = logging.getLogger("mooltiproxy.mapping")
@@ -24,7 +26,7 @@ def mapping(*, debug: bool) -> Callable[..., Awaitable[web.StreamResponse]]:
     ) -> web.StreamResponse:
         exchange = request[EXCHANGE]
         translation = exchange.route.entry.translation if exchange.route else None
-        if translation is not None and not (request.method in BODILESS and not request.can_read_body):
+        if translation is not None and takes(translation, request):
             translated = await translate(exchange, translation)
             exchange.translated = translated
             if translated.dropped:
@@ -37,9 +39,16 @@ def mapping(*, debug: bool) -> Callable[..., Awaitable[web.StreamResponse]]:
     return middleware
 
 
+def takes(translation: Translation, request: web.BaseRequest) -> bool:
+    """Whether this request is one to translate: it has a body, or needs none."""
+    return request.can_read_body or request.method not in BODILESS or translation.bodiless and request.method == "GET"
+
+
 async def translate(exchange: Exchange, translation: Translation) -> Translated:
     """The translated request; raises UnsupportedMedia, BadRequest."""
     request = exchange.request
+    if translation.bodiless:
+        return translation.request(None, asked(exchange))
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise UnsupportedMedia("a body that is to be translated must not be compressed (Content-Encoding)")
     media_type = request.content_type
@@ -48,7 +57,16 @@ async def translate(exchange: Exchange, translation: Translation) -> Translated:
     lenient = media_type in (FORM, "application/octet-stream") and body.lstrip()[:1] in (b"{", b"[")
     if media_type != "application/json" and not media_type.endswith("+json") and not lenient:
         raise UnsupportedMedia(f"this endpoint takes application/json, not {media_type}")
-    return translation.request(loads_request(body))
+    return translation.request(loads_request(body), asked(exchange))
+
+
+def asked(exchange: Exchange) -> Asked:
+    """What the request says outside its body, the model by the name that its target knows."""
+    route = exchange.route
+    model = None
+    if route is not None and route.path_model is not None:
+        model = route.model.upstream_name if route.model else route.path_model
+    return Asked(exchange.path, model, dict(parse_qsl(exchange.query)))
 
 
 def header_value(names: tuple[str, ...]) -> bytes:

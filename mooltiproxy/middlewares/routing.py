@@ -24,10 +24,10 @@ def routing(
         if endpoint is not None:
             return await endpoint(request)
         target = named_target(exchange)
-        model = await asked_model(exchange) if router.wants_model and target is None else None
+        model = await asked_model(exchange, router) if router.wants_model and target is None else None
         exchange.route = router.route(exchange.path, target, model)
         renamed = exchange.route.model
-        if renamed is not None and renamed.upstream_name != renamed.name:
+        if renamed is not None and renamed.upstream_name != renamed.name and exchange.route.path_model is None:
             exchange.replace_body(with_model(await exchange.body(), renamed.upstream_name))
         return await handler(request)
 
@@ -45,8 +45,11 @@ def named_target(exchange: Exchange) -> str | None:
     return named[0].strip() if named else None
 
 
-async def asked_model(exchange: Exchange) -> str | None:
-    """The body's `model`, where the body is JSON."""
+async def asked_model(exchange: Exchange, router: Router) -> str | None:
+    """The model in the path, or the body's `model`, where the body is JSON."""
+    in_path = router.model_in(exchange.path)
+    if in_path is not None:
+        return in_path
     if not is_json(exchange.request):
         return None
     return model_of(await exchange.body())

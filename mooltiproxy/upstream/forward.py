@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 from aiohttp import HttpVersion10, web
 
@@ -18,7 +18,6 @@ from mooltiproxy.config.model import Config, Target, Timeouts
 from mooltiproxy.errors import InternalError, NotFound, ProxyError, UpstreamBroken, UpstreamError
 from mooltiproxy.exchange import EXCHANGE, Exchange
 from mooltiproxy.mapping.dialect import Dialect
-from mooltiproxy.mapping.framing import encode_ndjson, encode_sse
 from mooltiproxy.mapping.translate import AnswerTranslator
 from mooltiproxy.mapping.upstream_errors import read_error
 from mooltiproxy.upstream import headers
@@ -42,23 +41,32 @@ class Plan:
 
     origin: Origin
     fixed_fields: bytes
+    translated_fields: bytes
     follow_redirects: bool
 
     @classmethod
-    def of(cls, target: Target) -> "Plan":
-        """The plan of a target; its key goes as a bearer token."""
+    def of(cls, target: Target, dialect: Dialect | None) -> "Plan":
+        """The plan of a target where it speaks this dialect, which says how the target's key is sent."""
         origin = Origin.of(target.url)
         fields = b"host: " + origin.authority.encode("idna" if not origin.authority.isascii() else "ascii") + b"\r\n"
+        name, prefix = (dialect.key_field, dialect.key_prefix) if dialect else ("authorization", "Bearer ")
         if target.key:
-            fields += b"authorization: Bearer " + target.key.encode() + b"\r\n"
-        return cls(origin, fields, target.preserve_method)
+            fields += f"{name}: {prefix}{target.key}\r\n".encode()
+        fixed = dialect.fixed_fields if dialect else {}
+        translated = "content-type: application/json\r\naccept-encoding: identity\r\n"
+        translated += "".join(f"{name}: {value}\r\n" for name, value in fixed.items())
+        return cls(origin, fields, translated.encode(), target.preserve_method)
 
 
 class Forwarder:
     """Forwards requests to the targets of one configuration over one session."""
 
     def __init__(self, config: Config, session: Session, dialect_of: Callable[[str], Dialect]) -> None:
-        self._plans = {name: Plan.of(target) for name, target in config.targets.items()}
+        self._plans = {
+            (target.name, _name(entry.dialect)): Plan.of(target, entry.dialect)
+            for target in config.targets.values()
+            for entry in target.mapping.values()
+        }
         self._timeouts: Timeouts = config.system.timeouts
         self._session = session
         self._dialect_of = dialect_of
@@ -70,7 +78,7 @@ class Forwarder:
         route = exchange.route
         if route is None:
             raise NotFound("nothing routed this request: `routing` is missing from `middlewares:`")
-        plan = self._plans[route.target.name]
+        plan = self._plans[route.target.name, _name(route.entry.dialect)]
         path, body = await self._prepared(exchange, plan)
         origin = plan.origin
         for _ in range(MAX_REDIRECTS):
@@ -82,11 +90,15 @@ class Forwarder:
 
     async def _prepared(self, exchange: Exchange, plan: Plan) -> tuple[str, bytes | None]:
         """The path to ask at, and the body where it is whole; None where it is to be streamed."""
-        assert exchange.route is not None
-        path = exchange.route.entry.path
+        route = exchange.route
+        assert route is not None
+        path = route.entry.path
+        if route.path_model is not None:
+            model = route.model.upstream_name if route.model else route.path_model
+            path = path.replace("{model}", quote(model, safe="/:@"))
         translated = exchange.translated
         if translated is not None:
-            return plan.origin.base + (translated.stream_path or path), translated.body
+            return plan.origin.base + (translated.path or path), translated.body
         target_path = plan.origin.base + path + (f"?{exchange.query}" if exchange.query else "")
         length = exchange.request.content_length
         small = length is not None and length <= WHOLE_BODY
@@ -152,18 +164,23 @@ class Forwarder:
     def _head(self, exchange: Exchange, plan: Plan, origin: Origin, path: str, body: bytes | None) -> bytes:
         request = exchange.request
         translated = exchange.translated is not None
-        parts = [f"{request.method} {path} HTTP/1.1\r\n".encode("utf-8", "surrogateescape"), plan.fixed_fields]
+        method = (exchange.translated.method if exchange.translated else None) or request.method
+        parts = [f"{method} {path} HTTP/1.1\r\n".encode("utf-8", "surrogateescape"), plan.fixed_fields]
         for name, value in headers.for_target(request.raw_headers, translated=translated):
             parts += (name, b": ", value, b"\r\n")
         if translated:
-            parts.append(b"content-type: application/json\r\naccept-encoding: identity\r\n")
+            parts.append(plan.translated_fields)
         if body is None:
             length = request.content_length
             parts.append(b"transfer-encoding: chunked\r\n" if length is None else b"content-length: %d\r\n" % length)
-        elif body or request.method not in ("GET", "HEAD", "OPTIONS", "DELETE"):
+        elif body or method not in ("GET", "HEAD", "OPTIONS", "DELETE"):
             parts.append(b"content-length: %d\r\n" % len(body))
         parts.append(b"\r\n")
         return b"".join(parts)
+
+
+def _name(dialect: Dialect | None) -> str:
+    return dialect.name if dialect else ""
 
 
 class Relay:
@@ -361,8 +378,7 @@ class Relay:
             return
         if self._translator is not None and self._translator.live:
             event = self._dialect_of(self._exchange.path).write_stream_error(error, self._exchange.id)
-            encode = encode_ndjson if "ndjson" in self._translator.media_type else encode_sse
-            self.writer.write(encode(event))
+            self.writer.write(self._translator.fail(event))
             self.writer.end()
             self.writer.flush()
         else:

@@ -5,6 +5,7 @@ import orjson
 import pytest
 
 from mooltiproxy.config.model import MappingEntry, Target
+from mooltiproxy.mapping.neutral import NOWHERE
 from mooltiproxy.mapping.translate import DialectTranslation, FunctionTranslation
 from tests.config.writing import TARGETS, loaded
 
@@ -21,9 +22,14 @@ def functions_of(entry: MappingEntry) -> FunctionTranslation:
     return entry.translation
 
 
+def untouched(entry: MappingEntry) -> tuple[str, str]:
+    assert entry.translation is None
+    return entry.client_path, entry.path
+
+
 def sent(entry: MappingEntry, body: Any) -> Any:
     assert entry.translation is not None
-    return orjson.loads(entry.translation.request(body).body)
+    return orjson.loads(entry.translation.request(body, NOWHERE).body)
 
 
 def test_the_three_forms_of_an_entry(tmp_path: Path) -> None:
@@ -131,7 +137,7 @@ def test_a_users_own_mapper_and_prompter_are_found_beside_the_file(tmp_path: Pat
 def test_a_target_that_speaks_the_clients_api_gets_it_untouched(tmp_path: Path) -> None:
     mapping = target(tmp_path, "    speaks: openai").mapping
     for path in ("/v1/chat/completions", "/chat/completions"):
-        assert mapping[path] == MappingEntry(path, "/v1/chat/completions")
+        assert untouched(mapping[path]) == (path, "/v1/chat/completions")
     assert mapping["/models"].path == mapping["/v1/models"].path == "/v1/models"
 
 
@@ -141,8 +147,8 @@ def test_a_target_that_speaks_another_api_gets_the_clients_translated(tmp_path: 
     assert isinstance(entry.translation, DialectTranslation)
     assert (entry.path, entry.translation.description) == ("/generate", "openai to tgi")
     assert sent(entry, CHAT)["inputs"].endswith("\n### HUMAN:\nHello\n### RESPONSE:\n")
-    assert mapping["/generate"] == MappingEntry("/generate", "/generate")
-    assert mapping["/info"] == MappingEntry("/info", "/info")
+    assert untouched(mapping["/generate"]) == ("/generate", "/generate")
+    assert untouched(mapping["/info"]) == ("/info", "/info")
 
 
 def test_a_derived_entry_uses_the_targets_prompter(tmp_path: Path) -> None:
@@ -171,7 +177,7 @@ def test_a_path_of_another_kind_is_kept(tmp_path: Path) -> None:
 
 def test_an_explicit_entry_wins_over_a_derived_one(tmp_path: Path) -> None:
     mapping = target(tmp_path, "    speaks: tgi\n    mapping: {/chat/completions: /my/chat}").mapping
-    assert mapping["/chat/completions"] == MappingEntry("/chat/completions", "/my/chat")
+    assert untouched(mapping["/chat/completions"]) == ("/chat/completions", "/my/chat")
     assert "/v1/chat/completions" not in mapping  # which the router answers with the entry above
     assert mapping["/completions"].translation is not None
 

@@ -9,6 +9,7 @@ from mappers import tgi
 from mooltiproxy.errors import BadRequest, UpstreamBroken, UpstreamError
 from mooltiproxy.mapping.gather import answer_of, stream_of
 from mooltiproxy.mapping.neutral import (
+    NOWHERE,
     Answer,
     Choice,
     Failure,
@@ -442,7 +443,7 @@ def test_an_answer_is_written_for_a_client() -> None:
 
 def test_a_stream_is_written_for_a_client_and_read_again() -> None:
     answer = Answer([Choice([Text("Hi there")], "length")], Usage(12, 3))
-    writer = tgi.stream_endpoint.stream_writer(Request(include_usage=True))
+    writer = tgi.Writer(Request(include_usage=True))
     events = [*writer.write(stream_of(answer)), *writer.end()]
     assert [event["index"] for event in events] == [1, 2]
     assert events[-1]["generated_text"] == "Hi there"
@@ -452,12 +453,12 @@ def test_a_stream_is_written_for_a_client_and_read_again() -> None:
 
 def test_an_unfinished_stream_is_never_closed_as_if_it_were_whole() -> None:
     with pytest.raises(UpstreamBroken):
-        tgi.text_endpoint.stream_writer(Request()).end()
+        tgi.Writer(Request()).end()
 
 
 def test_the_path_that_streams_always_streams() -> None:
-    assert tgi.stream_endpoint.read_request({"inputs": "x"}).stream
-    assert not tgi.text_endpoint.read_request({"inputs": "x"}).stream
+    assert tgi.stream_endpoint.read_request({"inputs": "x"}, NOWHERE).stream
+    assert not tgi.text_endpoint.read_request({"inputs": "x"}, NOWHERE).stream
 
 
 def test_an_error_has_the_servers_form() -> None:

@@ -9,6 +9,7 @@ from mappers.openai import chat, completions, dialect
 from mooltiproxy.errors import BadRequest, InternalError, ProxyError, UpstreamBroken
 from mooltiproxy.mapping.dialect import Endpoint, asks_at
 from mooltiproxy.mapping.framing import SSEDecoder, encode_sse, parse_event
+from mooltiproxy.mapping.neutral import NOWHERE
 from mooltiproxy.mapping.translate import (
     AnswerTranslator,
     DialectTranslation,
@@ -80,23 +81,23 @@ both = pytest.mark.parametrize("make", [translation, seeded])
 
 @both
 def test_a_request_is_translated(make: Any) -> None:
-    translated = make().request({**CHAT, "presence_penalty": 1})
+    translated = make().request({**CHAT, "presence_penalty": 1}, NOWHERE)
     assert orjson.loads(translated.body)["parameters"]["do_sample"] is True
     assert translated.dropped == ("presence_penalty",)
     assert not translated.streaming
-    assert translated.stream_path is None
+    assert translated.path is None
 
 
 @both
 def test_a_stream_is_asked_for_at_its_own_path(make: Any) -> None:
-    translated = make().request(STREAM)
+    translated = make().request(STREAM, NOWHERE)
     assert translated.streaming
-    assert translated.stream_path == "/generate_stream"
+    assert translated.path == "/generate_stream"
 
 
 @both
 def test_a_whole_answer_stays_whole(make: Any) -> None:
-    whole = translator(make().request(CHAT), JSON)
+    whole = translator(make().request(CHAT, NOWHERE), JSON)
     assert (whole.media_type, whole.live, whole.done) == (JSON, False, False)
     answer = orjson.loads(run(whole, [WHOLE[:10], WHOLE[10:]]))
     assert answer["choices"][0]["message"]["content"] == "Hello"
@@ -105,7 +106,7 @@ def test_a_whole_answer_stays_whole(make: Any) -> None:
 
 @both
 def test_a_whole_answer_to_a_streaming_client_is_replayed_as_a_stream(make: Any) -> None:
-    whole = translator(make().request(STREAM), JSON)
+    whole = translator(make().request(STREAM, NOWHERE), JSON)
     assert whole.media_type.startswith(SSE)
     assert not whole.live
     assert spoken(run(whole, [WHOLE])) == "Hello"
@@ -113,7 +114,7 @@ def test_a_whole_answer_to_a_streaming_client_is_replayed_as_a_stream(make: Any)
 
 @both
 def test_a_stream_is_translated_as_it_comes(make: Any) -> None:
-    live = translator(make().request(STREAM), SSE)
+    live = translator(make().request(STREAM, NOWHERE), SSE)
     assert live.media_type.startswith(SSE)
     assert live.live
     first = live.feed(EVENTS[0])
@@ -125,7 +126,7 @@ def test_a_stream_is_translated_as_it_comes(make: Any) -> None:
 
 @both
 def test_a_stop_that_the_target_missed_ends_the_stream(make: Any) -> None:
-    live = translator(make().request({**STREAM, "stop": "x"}), SSE)
+    live = translator(make().request({**STREAM, "stop": "x"}, NOWHERE), SSE)
     first = live.feed(event("Hello xyz"))
     assert live.done
     assert spoken(first + live.feed(event("more")) + live.end()) == "Hello "
@@ -135,12 +136,12 @@ def test_a_stop_that_the_target_missed_ends_the_stream(make: Any) -> None:
 def test_a_stream_cut_at_every_byte_is_the_same_stream(make: Any) -> None:
     stream = b": ping\r\n\r\n" + b"".join(EVENTS).replace(b"\n", b"\r\n")
     for at in range(0, len(stream), 7):
-        assert spoken(run(translator(make().request(STREAM), SSE), [stream[:at], stream[at:]])) == "Hello"
+        assert spoken(run(translator(make().request(STREAM, NOWHERE), SSE), [stream[:at], stream[at:]])) == "Hello"
 
 
 @both
 def test_a_stream_that_nobody_asked_for_is_gathered(make: Any) -> None:
-    gathered = translator(make().request(CHAT), SSE)
+    gathered = translator(make().request(CHAT, NOWHERE), SSE)
     assert (gathered.media_type, gathered.live) == (JSON, False)
     answer = orjson.loads(run(gathered, EVENTS))
     assert answer["choices"][0]["message"]["content"] == "Hello"
@@ -150,12 +151,12 @@ def test_a_stream_that_nobody_asked_for_is_gathered(make: Any) -> None:
 @both
 def test_a_gathered_stream_that_breaks_off_is_an_error(make: Any) -> None:
     with pytest.raises(UpstreamBroken):
-        run(translator(make().request(CHAT), SSE), EVENTS[:1])
+        run(translator(make().request(CHAT, NOWHERE), SSE), EVENTS[:1])
 
 
 @both
 def test_a_live_stream_that_breaks_off_is_an_error(make: Any) -> None:
-    live = translator(make().request(STREAM), SSE)
+    live = translator(make().request(STREAM, NOWHERE), SSE)
     live.feed(EVENTS[0])
     with pytest.raises(UpstreamBroken):
         live.end()
@@ -163,7 +164,7 @@ def test_a_live_stream_that_breaks_off_is_an_error(make: Any) -> None:
 
 @both
 def test_an_error_as_first_event_is_raised_at_once(make: Any) -> None:
-    live = translator(make().request(STREAM), SSE)
+    live = translator(make().request(STREAM, NOWHERE), SSE)
     with pytest.raises(ProxyError) as caught:
         live.feed(b'data:{"error":"bad","error_type":"validation"}\n\n')
     assert caught.value.status == 422
@@ -172,7 +173,7 @@ def test_an_error_as_first_event_is_raised_at_once(make: Any) -> None:
 @both
 @pytest.mark.parametrize("method", ["feed", "end"])
 def test_an_error_behind_text_of_the_same_read_waits_for_the_next_call(make: Any, method: str) -> None:
-    live = translator(make().request(STREAM), SSE)
+    live = translator(make().request(STREAM, NOWHERE), SSE)
     assert b"Hel" in live.feed(EVENTS[0] + b'data:{"error":"bad","error_type":"generation"}\n\n')
     with pytest.raises(ProxyError) as caught:
         live.end() if method == "end" else live.feed(b"")
@@ -182,25 +183,25 @@ def test_an_error_behind_text_of_the_same_read_waits_for_the_next_call(make: Any
 @both
 def test_an_answer_that_is_no_json_is_the_targets_fault(make: Any) -> None:
     with pytest.raises(UpstreamBroken):
-        run(translator(make().request(CHAT), "text/html"), [b"<html>"])
+        run(translator(make().request(CHAT, NOWHERE), "text/html"), [b"<html>"])
 
 
 def test_lines_of_json_are_a_stream_too() -> None:
-    live = translator(translation().request(STREAM), NDJSON)
+    live = translator(translation().request(STREAM, NOWHERE), NDJSON)
     lines = b"".join(one[5:-1] for one in EVENTS)
     assert spoken(run(live, [lines])) == "Hello"
 
 
 def test_completions_are_translated_by_the_same_engine() -> None:
     between = translation(completions.endpoint, tgi.text_endpoint)
-    live = translator(between.request({"prompt": "x", "stream": True}), SSE)
+    live = translator(between.request({"prompt": "x", "stream": True}, NOWHERE), SSE)
     chunks = events_of(run(live, EVENTS))
     assert "".join(chunk["choices"][0]["text"] for chunk in chunks[:-1]) == "Hello"
 
 
 def test_a_client_of_the_target_dialect_is_served_by_an_openai_target() -> None:
     between = translation(tgi.stream_endpoint, completions.endpoint)
-    translated = between.request({"inputs": "x"})
+    translated = between.request({"inputs": "x"}, NOWHERE)
     assert orjson.loads(translated.body)["stream"] is True
     chunk = {"choices": [{"index": 0, "text": "Hello", "finish_reason": "length"}]}
     events = events_of(run(translator(translated, SSE), [encode_sse(chunk), encode_sse("[DONE]")]))
@@ -209,14 +210,14 @@ def test_a_client_of_the_target_dialect_is_served_by_an_openai_target() -> None:
 
 def test_a_request_that_the_target_cannot_be_asked_is_refused() -> None:
     with pytest.raises(BadRequest):
-        translation().request({**CHAT, "n": 2})
+        translation().request({**CHAT, "n": 2}, NOWHERE)
 
 
 def test_a_prompter_is_called_with_the_messages_and_the_entry() -> None:
     def mine(messages: Any, cfg: Any) -> tuple[str, list[str]]:
         return f"{messages[0]['content']} at {cfg['path']}", ["STOP"]
 
-    body = orjson.loads(seeded(prompter=mine).request(CHAT).body)
+    body = orjson.loads(seeded(prompter=mine).request(CHAT, NOWHERE).body)
     assert body["inputs"] == "Hi at /generate"
     assert body["parameters"]["stop"] == ["STOP"]
 
@@ -224,7 +225,7 @@ def test_a_prompter_is_called_with_the_messages_and_the_entry() -> None:
 @pytest.mark.parametrize("rendered", ["prompt", ("prompt", "stop"), None, (1, [])])
 def test_a_prompter_that_returns_something_else_is_a_fault_of_ours(rendered: Any) -> None:
     with pytest.raises(InternalError):
-        seeded(prompter=lambda messages, cfg: rendered).request(CHAT)
+        seeded(prompter=lambda messages, cfg: rendered).request(CHAT, NOWHERE)
 
 
 def broken(*_: Any) -> Any:
@@ -246,7 +247,9 @@ def test_a_function_that_fails_is_our_fault_and_keeps_its_secrets(
     named: dict[str, Any], media_type: str, body: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(InternalError) as caught:
-        run(translator(seeded(**named).request(body), media_type), [WHOLE if media_type == JSON else EVENTS[0]])
+        run(
+            translator(seeded(**named).request(body, NOWHERE), media_type), [WHOLE if media_type == JSON else EVENTS[0]]
+        )
     assert "secret" not in str(caught.value)
     assert "broken" in str(caught.value)
     assert "secret detail" in caplog.text
@@ -257,17 +260,17 @@ def test_a_refusal_of_a_users_mapper_reaches_the_client() -> None:
         raise BadRequest("not like this", param="model")
 
     with pytest.raises(BadRequest, match="not like this"):
-        functions(request=picky).request(CHAT)
+        functions(request=picky).request(CHAT, NOWHERE)
 
 
 @pytest.mark.parametrize("result", [{1, 2}, object(), {"a": object()}])
 def test_what_json_cannot_say_is_a_fault_of_ours(result: Any) -> None:
     with pytest.raises(InternalError):
-        functions(request=lambda ip, cfg: result).request(CHAT)
+        functions(request=lambda ip, cfg: result).request(CHAT, NOWHERE)
     with pytest.raises(InternalError):
-        run(translator(functions(answer=lambda ip, cfg: result).request(CHAT), JSON), [WHOLE])
+        run(translator(functions(answer=lambda ip, cfg: result).request(CHAT, NOWHERE), JSON), [WHOLE])
     with pytest.raises(InternalError):
-        run(translator(functions(stream=lambda ip, cfg, state: [result]).request(STREAM), SSE), EVENTS)
+        run(translator(functions(stream=lambda ip, cfg, state: [result]).request(STREAM, NOWHERE), SSE), EVENTS)
 
 
 def test_mappers_of_the_answer_know_request_mapped_and_notes() -> None:
@@ -282,46 +285,46 @@ def test_mappers_of_the_answer_know_request_mapped_and_notes() -> None:
         seen.update(cfg)
         return ip
 
-    translated = functions(request=request, answer=answer).request(CHAT)
+    translated = functions(request=request, answer=answer).request(CHAT, NOWHERE)
     run(translator(translated, JSON), [b"{}"])
     assert translated.dropped == ("top_k",)
     assert (seen["request"], seen["mapped"], seen["notes"]) == (CHAT, {"asked": True}, {"mine": 1})
 
 
 def test_without_functions_an_answer_passes_untouched() -> None:
-    translated = functions(request=seed.identity).request(STREAM)
+    translated = functions(request=seed.identity).request(STREAM, NOWHERE)
     assert orjson.loads(translated.body)["stream"] is True
     assert translated.answer(JSON, {}) is None
     assert translated.answer(SSE, {}) is None
 
 
 def test_without_a_stream_mapper_the_target_is_asked_for_no_stream() -> None:
-    translated = functions(request=seed.identity, answer=seed.identity).request(STREAM)
+    translated = functions(request=seed.identity, answer=seed.identity).request(STREAM, NOWHERE)
     assert orjson.loads(translated.body)["stream"] is False
 
 
 def test_without_a_stream_mapper_an_answer_is_one_framed_stream() -> None:
     answer = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "Hello"}, "finish_reason": "stop"}]}
-    whole = translator(functions(answer=lambda ip, cfg: answer).request(STREAM), JSON)
+    whole = translator(functions(answer=lambda ip, cfg: answer).request(STREAM, NOWHERE), JSON)
     assert spoken(run(whole, [b"{}"])) == "Hello"
 
 
 def test_an_answer_that_is_none_cannot_be_framed() -> None:
-    whole = translator(functions(answer=seed.identity).request(STREAM), JSON)
+    whole = translator(functions(answer=seed.identity).request(STREAM, NOWHERE), JSON)
     with pytest.raises(InternalError):
         run(whole, [b'{"no": "answer"}'])
 
 
 def test_on_a_path_of_no_dialect_an_answer_is_one_event() -> None:
-    whole = translator(functions(None, answer=seed.identity).request({"stream": True}), JSON)
+    whole = translator(functions(None, answer=seed.identity).request({"stream": True}, NOWHERE), JSON)
     assert run(whole, [b'{"a":1}']) == b'data: {"a":1}\n\ndata: [DONE]\n\n'
 
 
 def test_a_stream_that_no_function_can_read_is_the_targets_fault() -> None:
     with pytest.raises(UpstreamBroken):
-        functions(answer=seed.identity).request(CHAT).answer(SSE, {})
+        functions(answer=seed.identity).request(CHAT, NOWHERE).answer(SSE, {})
     with pytest.raises(UpstreamBroken):
-        functions(None, stream=lambda ip, cfg, state: []).request({}).answer(SSE, {})
+        functions(None, stream=lambda ip, cfg, state: []).request({}, NOWHERE).answer(SSE, {})
 
 
 def test_a_stream_mapper_may_be_a_generator_with_state() -> None:
@@ -331,12 +334,12 @@ def test_a_stream_mapper_may_be_a_generator_with_state() -> None:
         if ip is None:
             yield f"seen {state['seen']}"
 
-    live = translator(functions(None, stream=mine).request(STREAM), SSE)
+    live = translator(functions(None, stream=mine).request(STREAM, NOWHERE), SSE)
     assert events_of(run(live, EVENTS)) == [{"text": "Hel"}, {"text": "lo"}, {"end": True}, "seen 3"]
 
 
 def test_a_stream_mapper_may_say_nothing() -> None:
-    live = translator(functions(stream=lambda ip, cfg, state: None).request(STREAM), SSE)
+    live = translator(functions(stream=lambda ip, cfg, state: None).request(STREAM, NOWHERE), SSE)
     assert run(live, EVENTS) == b""
 
 
@@ -345,7 +348,7 @@ def test_a_stream_mapper_can_say_that_it_is_done() -> None:
         state["done"] = True
         return []
 
-    live = translator(functions(stream=mine).request(STREAM), SSE)
+    live = translator(functions(stream=mine).request(STREAM, NOWHERE), SSE)
     live.feed(EVENTS[0])
     assert live.done
 
@@ -357,7 +360,7 @@ def test_a_stream_of_each_request_has_a_state_of_its_own() -> None:
 
     shared = functions(stream=mine)
     for _ in range(2):
-        live = translator(shared.request(STREAM), SSE)
+        live = translator(shared.request(STREAM, NOWHERE), SSE)
         assert events_of(live.feed(EVENTS[0])) == [{"count": 1}]
 
 
@@ -366,14 +369,14 @@ def test_a_stream_mapper_names_the_path_that_it_streams_at() -> None:
     def mine(ip: Any, cfg: Any, state: dict[str, Any]) -> list[Any]:
         return []
 
-    assert functions(stream=mine).request(STREAM).stream_path == "/elsewhere"
-    assert functions(stream=mine).request(CHAT).stream_path is None
+    assert functions(stream=mine).request(STREAM, NOWHERE).path == "/elsewhere"
+    assert functions(stream=mine).request(CHAT, NOWHERE).path is None
 
 
 def test_a_request_of_a_users_own_making_is_still_answered() -> None:
     body = {"model": "m1", "stream": True, "question": "Hi"}
     answer = {"choices": [{"index": 0, "message": {"content": "Hello"}, "finish_reason": "stop"}]}
-    whole = translator(functions(answer=lambda ip, cfg: answer).request(body), JSON)
+    whole = translator(functions(answer=lambda ip, cfg: answer).request(body, NOWHERE), JSON)
     assert spoken(run(whole, [b"{}"])) == "Hello"
 
 
