@@ -12,6 +12,7 @@ from pathlib import Path
 from aiohttp import web
 
 from mooltiproxy.bans import Bans
+from mooltiproxy.body_log import body_log
 from mooltiproxy.config.model import Config
 from mooltiproxy.errors import ConfigError, Problem
 from mooltiproxy.middlewares.access_log import AccessLog, access_log
@@ -45,7 +46,7 @@ MIDDLEWARES: dict[str, Callable[[Parts], Middleware]] = {
     "ip_rules": lambda parts: ip_rules(parts.config.cerbere, parts.bans),
     "bearer_auth": lambda parts: bearer_auth(parts.config, parts.bans, parts.router, parts.endpoints),
     "routing": lambda parts: routing(parts.router, parts.endpoints),
-    "mapping": lambda parts: mapping(debug=parts.config.system.debug),
+    "mapping": lambda parts: mapping(body_log(parts.config)),
 }
 
 

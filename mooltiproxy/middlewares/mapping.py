@@ -1,25 +1,23 @@
 """mapping: translates the request on its way in, and lays down for the forwarder how its answer is to be read."""
 
-import logging
 from collections.abc import Awaitable, Callable
 from urllib.parse import parse_qsl
 
 from aiohttp import web
 
+from mooltiproxy.body_log import BodyLog
 from mooltiproxy.errors import UnsupportedMedia
 from mooltiproxy.exchange import EXCHANGE, Exchange
 from mooltiproxy.mapping.neutral import Asked
 from mooltiproxy.mapping.translate import Translated, Translation, loads_request
-
-log = logging.getLogger("mooltiproxy.mapping")
 
 BODILESS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 FORM = "application/x-www-form-urlencoded"
 DROPPED = b"x-mooltiproxy-dropped"
 
 
-def mapping(*, debug: bool) -> Callable[..., Awaitable[web.StreamResponse]]:
-    """A middleware that writes `exchange.translated`; with `debug` bodies are logged before and after."""
+def mapping(bodies: BodyLog | None) -> Callable[..., Awaitable[web.StreamResponse]]:
+    """A middleware that writes `exchange.translated`; with a body log, bodies are logged before and after."""
 
     async def middleware(
         request: web.BaseRequest, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -28,12 +26,12 @@ def mapping(*, debug: bool) -> Callable[..., Awaitable[web.StreamResponse]]:
         translation = exchange.route.entry.translation if exchange.route else None
         if translation is not None and takes(translation, request):
             translated = await translate(exchange, translation)
-            exchange.translated = translated
+            exchange.translated = bodies.watched(exchange.id, translated) if bodies else translated
             if translated.dropped:
                 exchange.headers.append((DROPPED, header_value(translated.dropped)))
-            if debug:
-                log.info("%s: body in: %s", exchange.id, await exchange.body())
-                log.info("%s: body out (%s): %s", exchange.id, translation.description, translated.body)
+            if bodies:
+                bodies.write(exchange.id, "request of the client", await exchange.body())
+                bodies.write(exchange.id, f"request to the target ({translation.description})", translated.body)
         return await handler(request)
 
     return middleware

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import socket
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -386,6 +387,23 @@ async def test_a_silent_target_gives_504_in_the_clients_dialect() -> None:
             assert response.status == 504
             assert "first_byte" in (await response.json())["error"]["message"]
         await up.script_ended.wait()
+
+
+async def test_a_target_that_does_not_accept_gives_504_that_names_the_phase() -> None:
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(0)
+        address = deaf.getsockname()
+        waiting = [socket.socket() for _ in range(3)]  # they fill the queue that nobody empties
+        for each in waiting:
+            each.setblocking(False)
+            each.connect_ex(address)
+        config = passing(f"http://127.0.0.1:{address[1]}") | {"system": {"timeout": {"connect": 0.3}}}
+        async with proxy(config) as running, running.client.post(PATH, data=BODY) as response:
+            assert response.status == 504
+            assert "connect" in (await response.json())["error"]["message"]
+        for each in waiting:
+            each.close()
 
 
 @pytest.mark.parametrize("phase", ["idle", "total"])
