@@ -1,0 +1,203 @@
+"""The documents against the program: what it offers is mentioned, what they show works."""
+
+import argparse
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mooltiproxy.certs import write_pair
+from mooltiproxy.cli import _parser
+from mooltiproxy.config.load import load
+from mooltiproxy.config.model import Config
+from mooltiproxy.config.schema import MIDDLEWARES, json_schema
+from mooltiproxy.discovery import Registry, discover
+from mooltiproxy.mapping.prompt import TEMPLATES
+from mooltiproxy.middlewares import MIDDLEWARES as FACTORIES
+from tests.servers.proxy import passing, proxy
+from tests.servers.scripted import Peer, Received, answer, upstream
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+    ROOT / "certificates" / "README.md",
+    *sorted(ROOT.glob("docs/*.md")),
+]
+README, CONFIGURATION, EXTENDING = ROOT / "README.md", ROOT / "docs/configuration.md", ROOT / "docs/extending.md"
+ENVIRON = {"MOOLTIPROXY_KEY": "the-master-key", "OPENAI_API_KEY": "the-openai-key"}
+ANY_TARGET = "targets: {default: local, local: {url: 'http://127.0.0.1:8080', speaks: openai}}\n"
+FILE = re.compile(r"# (\w+(?:/\w+)?\.py), beside config\.yaml\n")
+"""The first line of a Python example that is a file."""
+
+
+def names_in(file: Path) -> set[str]:
+    """The code in headings and in the first cells of table rows."""
+    lines = [line.removeprefix("|") for line in file.read_text().splitlines() if line.startswith(("#", "|"))]
+    return {name for line in lines for name in re.findall(r"`([^`]+)`", line.partition("|")[0])}
+
+
+def blocks(file: Path, language: str) -> list[str]:
+    """The fenced examples in a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", file.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def configuration_keys() -> Iterator[str]:
+    """Every key of the file, `*` for a free name."""
+    yield from keys_below(json_schema(), ())
+
+
+def keys_below(schema: dict[str, Any], path: tuple[str, ...]) -> Iterator[str]:
+    for name, below in schema.get("properties", {}).items():
+        yield ".".join((*path, name))
+        yield from keys_below(below, (*path, name))
+    free = schema.get("additionalProperties")
+    if isinstance(free, dict):
+        yield ".".join((*path, "*"))
+        yield from keys_below(free, (*path, "*"))
+    for one in schema.get("anyOf", ()):
+        yield from keys_below(one, path)
+
+
+def commands(parser: argparse.ArgumentParser, name: str = "mooltiproxy") -> Iterator[tuple[str, list[str]]]:
+    """Every command that can be run, with its options."""
+    below = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    for action in below:
+        for word, command in action.choices.items():
+            yield from commands(command, f"{name} {word}")
+    if not below:
+        yield name, [option for action in parser._actions for option in action.option_strings if "-h" not in option]
+
+
+def write_examples(file: Path, folder: Path) -> list[Path]:
+    """Write the Python examples that are files into the folder, with certificates and a CA beside them."""
+    cert, _ = write_pair(folder / "certificates")
+    (folder / "certificates" / "ca.pem").write_bytes(cert.read_bytes())
+    written = []
+    for example in blocks(file, "python"):
+        found = FILE.match(example)
+        if found:
+            written.append(folder / found[1])
+            written[-1].parent.mkdir(exist_ok=True)
+            written[-1].write_text(example)
+    return written
+
+
+def loaded_example(example: str, folder: Path) -> Config:
+    file = folder / "config.yaml"
+    file.write_text(example if "targets:" in example else ANY_TARGET + example)
+    return load(file, ENVIRON)
+
+
+@pytest.fixture
+def readme(tmp_path: Path) -> Registry:
+    """What is found beside a config.yaml after the README's examples were put there."""
+    write_examples(README, tmp_path)
+    return discover(tmp_path)
+
+
+def test_every_configuration_key_has_a_heading_or_a_table_row() -> None:
+    assert set(configuration_keys()) - names_in(CONFIGURATION) == set()
+
+
+def test_no_document_explains_a_configuration_key_that_is_not_there() -> None:
+    keys = set(configuration_keys())
+    sections = {key.partition(".")[0] for key in keys}
+    explained = {name for name in names_in(CONFIGURATION) if "." in name and name.partition(".")[0] in sections}
+    assert explained - keys == set()
+
+
+@pytest.mark.parametrize(("command", "options"), list(commands(_parser())))
+def test_every_command_and_option_has_a_table_row(command: str, options: list[str]) -> None:
+    assert {command, *options} - names_in(CONFIGURATION) == set()
+
+
+def test_every_middleware_has_a_table_row() -> None:
+    assert {*MIDDLEWARES, *FACTORIES} - names_in(CONFIGURATION) == set()
+
+
+def test_every_mapper_prompter_and_dialect_has_a_table_row() -> None:
+    found = discover(None)
+    assert {*found.mappers, *found.prompters, *found.dialects} - names_in(EXTENDING) == set()
+
+
+def test_every_template_is_mentioned() -> None:
+    text = EXTENDING.read_text()
+    assert [name for name in TEMPLATES if f"`{name}`" not in text] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_no_relative_link_is_dead(document: Path) -> None:
+    prose = re.sub(r"^```.*?^```$|`[^`\n]*`", "", document.read_text(), flags=re.DOTALL | re.MULTILINE)
+    links = re.findall(r"\]\((?!https?:)([^)]*)\)", prose)
+    assert [link for link in links if not leads_somewhere(document, link)] == []
+
+
+def leads_somewhere(document: Path, link: str) -> bool:
+    name, _, anchor = link.partition("#")
+    file = document.parent / name if name else document
+    return file.exists() and (not anchor or anchor in anchors(file))
+
+
+def anchors(file: Path) -> set[str]:
+    """The anchors that headings get: lower case, punctuation left out, spaces as `-`."""
+    headings = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_every_yaml_example_loads_and_every_python_file_beside_it_is_found(document: Path, tmp_path: Path) -> None:
+    files = write_examples(document, tmp_path)
+    for example in blocks(document, "yaml"):
+        assert loaded_example(example, tmp_path).warnings == ()
+    registry = discover(tmp_path)
+    found = {entry.file for entry in (*registry.mappers.values(), *registry.prompters.values())}
+    assert {file for file in files if file.parent != tmp_path} - found == set()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_every_python_example_is_python(document: Path) -> None:
+    for example in blocks(document, "python"):
+        compile(example, str(document), "exec")
+
+
+def test_the_readme_has_both_forms_of_a_target(tmp_path: Path) -> None:
+    write_examples(README, tmp_path)
+    spoken, mapped, _ = [loaded_example(example, tmp_path) for example in blocks(README, "yaml")]
+    for config in (spoken, mapped):
+        assert config.targets["local"].mapping["/chat/completions"].path == "/generate"
+        assert config.targets["local"].mapping["/chat/completions"].translation is not None
+    assert spoken.targets["local"].speaks == ("tgi",)
+    assert mapped.targets["local"].speaks == ()
+
+
+def test_the_readmes_mapper_maps_a_request(readme: Registry) -> None:
+    mapper = readme.mappers["chatReqOpenAItoFoo"].function
+    body = {"stream": True, "messages": [{"role": "user", "content": "Tea?"}]}
+    assert mapper(body, {}) == {"question": "Tea?", "stream": True}
+
+
+def test_the_readmes_stream_mapper_maps_a_stream(readme: Registry) -> None:
+    mapper = readme.mappers["chatStreamFootoOpenAI"].function
+    state: dict[str, Any] = {}
+    events = [event for ip in ({"word": "Yes"}, {"word": "!"}, None) for event in mapper(ip, {}, state)]
+    assert [event["choices"][0]["delta"].get("content") for event in events[:-1]] == ["Yes", "!", None]
+    assert events[-2]["choices"][0]["finish_reason"] == "stop"
+    assert events[-1] == "[DONE]"
+    assert state == {"words": 2}
+
+
+async def test_the_middleware_of_the_documents_answers_and_adds_a_header_to_forwarded_answers(tmp_path: Path) -> None:
+    async def forwarded(peer: Peer, received: Received) -> None:
+        await peer.send(answer(received.body))
+
+    write_examples(CONFIGURATION, tmp_path)
+    chain = ["bearer_auth", "my_file:office_hours", "routing", "mapping"]
+    async with upstream(forwarded) as up, proxy(passing(up.url) | {"middlewares": chain}, tmp_path) as running:
+        async with running.client.post("/chat/completions", data=b"weekend") as response:
+            assert (response.status, response.headers["x-office"]) == (503, "open")
+        async with running.client.post("/chat/completions", data=b"monday") as response:
+            assert (response.status, await response.read()) == (200, b"monday")
+            assert response.headers["x-office"] == "open"
