@@ -7,6 +7,14 @@ import re
 _DATA_URL = re.compile(r"data:([^;,]*)((?:;[^;,]*)*),(.*)", re.IGNORECASE | re.DOTALL)
 
 
+_MAGIC = (
+    (b"\x89PNG", "image/png"),
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"GIF8", "image/gif"),
+    (b"BM", "image/bmp"),
+)
+
+
 def data_url(media_type: str, data: str) -> str:
     """A data URL of base64 data."""
     return f"data:{media_type};base64,{data}"
@@ -35,3 +43,11 @@ def standard_base64(data: str) -> str:
     except binascii.Error as error:
         raise ValueError("this is not base64") from error
     return padded
+
+
+def image_type(data: str) -> str | None:
+    """The media type of a base64 image by its first bytes; None for one that is not known."""
+    begin = base64.b64decode(data[:16] + "=" * (-len(data[:16]) % 4))
+    if begin.startswith(b"RIFF") and begin[8:12] == b"WEBP":
+        return "image/webp"
+    return next((media_type for magic, media_type in _MAGIC if begin.startswith(magic)), None)

@@ -129,7 +129,7 @@ def _validation_text(item: Any) -> str:
 
 
 def _status(details: dict[str, Any]) -> int:
-    for name in ("http_status_code", "status_code", "code"):
+    for name in ("http_status_code", "status_code", "status", "code"):
         value = details.get(name)
         if isinstance(value, int) and 400 <= value < 600:
             return 503 if value == 529 else value
