@@ -4,6 +4,7 @@ Each dialect reads its own JSON into these classes and writes them out again, so
 pairs. `None` means "not said" throughout. Requests and answers are built once and read often; they are plain data.
 """
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -131,7 +132,11 @@ class ToolChoice:
 
 @dataclass(slots=True)
 class Sampling:
-    """How tokens are drawn and when to stop."""
+    """How tokens are drawn and when to stop.
+
+    `model_defaults` is set by dialects in which an absent temperature or top_p means whatever the model's makers chose
+    (Ollama); the other APIs promise 1 for both, which a writer must say where its target would do otherwise.
+    """
 
     temperature: float | None = None
     top_p: float | None = None
@@ -159,6 +164,7 @@ class OutputFormat:
     value: Any = None
     name: str | None = None
     strict: bool | None = None
+    model_defaults: bool = False
 
 
 @dataclass(slots=True)
@@ -188,7 +194,8 @@ class Request:
     set for clients of OpenAI's deprecated `functions`, who read only `function_call` in answers. `template_stops` are
     the stop strings of a prompt template: set by the writer that renders the conversation, and cut from the answer by
     the reader of the same dialect. `framing` is how the client wants its stream framed, None for its endpoint's way.
-    `keep_alive` is how long an on-demand server should stay loaded afterwards, as Ollama writes it.
+    `keep_alive` is how long an on-demand server should stay loaded afterwards, as Ollama writes it. `began` is when the
+    request was read, in nanoseconds of the monotonic clock: for dialects whose answers say how long they took.
     """
 
     model: str | None = None
@@ -221,6 +228,7 @@ class Usage:
     answer: int | None = None
     cached: int | None = None
     cache_written: int | None = None
+    began: int = field(default_factory=time.monotonic_ns, repr=False, compare=False)
     reasoning: int | None = None
 
 
@@ -245,7 +253,8 @@ class Answer:
 
 @dataclass(slots=True)
 class EmbeddingsRequest:
-    """Texts (or token ids) to be embedded. `base64` is how the client wants the vectors written."""
+    """Texts (or token ids) to be embedded. `base64` is how the client wants the vectors written, `began` as in
+    `Request`."""
 
     model: str | None
     inputs: list[str] | list[list[int]]
@@ -264,6 +273,7 @@ class EmbeddingsAnswer:
     usage: Usage | None = None
 
 
+    began: int = field(default_factory=time.monotonic_ns, repr=False, compare=False)
 @dataclass(slots=True)
 class CountAnswer:
     """How many tokens a request's input has."""
@@ -282,7 +292,8 @@ class ModelsRequest:
 
 @dataclass(slots=True)
 class ModelInfo:
-    """A model as far as its target tells. `created` is Unix seconds; `context` is tokens."""
+    """A model as far as its target tells. `created` is Unix seconds; `context` is tokens; `capabilities` are Ollama's
+    words (completion, tools, vision, thinking, embedding, insert)."""
 
     id: str
     created: int | None = None
@@ -302,6 +313,7 @@ class ModelsAnswer:
 
 
 @dataclass(slots=True)
+    capabilities: tuple[str, ...] | None = None
 class TextDelta:
     """More text of answer number `index`; `logprobs` are those of its tokens."""
 
