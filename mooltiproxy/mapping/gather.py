@@ -91,10 +91,11 @@ class _Gathered:
 
     def _extend(self, part: Text | Refusal | Reasoning) -> None:
         last = self.parts[-1] if self.parts else None
-        if isinstance(last, Reasoning) and isinstance(part, Reasoning):
+        # Vendor state ends a thought: the next one is another, or neither would be accepted again.
+        if isinstance(last, Reasoning) and isinstance(part, Reasoning) and not (last.signature or last.encrypted):
             last.signature = part.signature or last.signature
             last.encrypted = part.encrypted or last.encrypted
-        elif type(last) is not type(part):
+        elif type(last) is not type(part) or isinstance(part, Reasoning):
             self._begin(part)
         self.pieces[-1].append(part.text)
 

@@ -27,11 +27,16 @@ NOWHERE = Asked()
 """For a body that came by no request of its own."""
 
 
+Native = Mapping[str, Any]
+"""Fields of a part or tool that only its own dialect knows, for a target of the same dialect (`cache_control`)."""
+
+
 @dataclass(slots=True)
 class Text:
     """A piece of text."""
 
     text: str
+    native: Native | None = None
 
 
 @dataclass(slots=True)
@@ -43,6 +48,7 @@ class Image:
     url: str | None = None
     file_id: str | None = None
     detail: str | None = None
+    native: Native | None = None
 
 
 @dataclass(slots=True)
@@ -62,6 +68,7 @@ class Document:
     url: str | None = None
     file_id: str | None = None
     name: str | None = None
+    native: Native | None = None
 
 
 @dataclass(slots=True)
@@ -72,6 +79,7 @@ class ToolCall:
     name: str
     arguments: str
     signature: str | None = None
+    native: Native | None = None
 
 
 @dataclass(slots=True)
@@ -82,6 +90,7 @@ class ToolResult:
     parts: "list[Part]"
     name: str = ""
     is_error: bool = False
+    native: Native | None = None
 
 
 @dataclass(slots=True)
@@ -120,6 +129,7 @@ class Tool:
     description: str | None = None
     schema: Mapping[str, Any] | None = None
     strict: bool | None = None
+    native: Native | None = None
 
 
 @dataclass(slots=True)
@@ -154,6 +164,7 @@ class Sampling:
     best_of: int | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
+    model_defaults: bool = False
 
 
 @dataclass(slots=True)
@@ -164,7 +175,6 @@ class OutputFormat:
     value: Any = None
     name: str | None = None
     strict: bool | None = None
-    model_defaults: bool = False
 
 
 @dataclass(slots=True)
@@ -218,6 +228,7 @@ class Request:
     keep_alive: str | float | None = None
     extra: dict[str, Any] = field(default_factory=dict)
     answer_fields: Mapping[str, str] = field(default_factory=dict)
+    began: int = field(default_factory=time.monotonic_ns, repr=False, compare=False)
 
 
 @dataclass(slots=True)
@@ -228,7 +239,6 @@ class Usage:
     answer: int | None = None
     cached: int | None = None
     cache_written: int | None = None
-    began: int = field(default_factory=time.monotonic_ns, repr=False, compare=False)
     reasoning: int | None = None
 
 
@@ -263,6 +273,7 @@ class EmbeddingsRequest:
     user: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
     answer_fields: Mapping[str, str] = field(default_factory=dict)
+    began: int = field(default_factory=time.monotonic_ns, repr=False, compare=False)
 
 
 @dataclass(slots=True)
@@ -273,7 +284,6 @@ class EmbeddingsAnswer:
     usage: Usage | None = None
 
 
-    began: int = field(default_factory=time.monotonic_ns, repr=False, compare=False)
 @dataclass(slots=True)
 class CountAnswer:
     """How many tokens a request's input has."""
@@ -303,6 +313,7 @@ class ModelInfo:
     size: int | None = None
     digest: str | None = None
     details: Mapping[str, Any] | None = None
+    capabilities: tuple[str, ...] | None = None
 
 
 @dataclass(slots=True)
@@ -313,7 +324,6 @@ class ModelsAnswer:
 
 
 @dataclass(slots=True)
-    capabilities: tuple[str, ...] | None = None
 class TextDelta:
     """More text of answer number `index`; `logprobs` are those of its tokens."""
 

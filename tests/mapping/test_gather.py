@@ -13,6 +13,7 @@ from mooltiproxy.mapping.neutral import (
     Finish,
     Part,
     Reasoning,
+    ReasoningDelta,
     Refusal,
     StreamEvent,
     Text,
@@ -78,3 +79,14 @@ def test_interleaved_choices_are_sorted() -> None:
     texts: list[StreamEvent] = [TextDelta("b", 1), TextDelta("a", 0), TextDelta("B", 1)]
     gathered = answer_of([*texts, Finish("stop", None, 1), Finish("length")])
     assert gathered == Answer([Choice([Text("a")], "length"), Choice([Text("bB")], "stop")])
+
+
+def test_thoughts_that_vendor_state_closes_stay_apart() -> None:
+    thoughts: list[Part] = [Reasoning("a", "sig"), Reasoning("", encrypted="data"), Reasoning("b", "sig2")]
+    answer = Answer([Choice(thoughts, "stop")])
+    assert answer_of(stream_of(answer)) == answer
+
+
+def test_a_signature_behind_a_thought_belongs_to_it() -> None:
+    pieces: list[StreamEvent] = [ReasoningDelta("a"), ReasoningDelta("b"), ReasoningDelta("", "sig"), Finish("stop")]
+    assert answer_of(pieces).choices[0].parts == [Reasoning("ab", "sig")]
