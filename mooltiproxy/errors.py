@@ -14,6 +14,7 @@ MooltiError
     ├── UnsupportedMedia     415
     ├── InternalError        500  us
     └── UpstreamError        502  the target
+        ├── EndpointMissing      404  it does not have this path
         ├── UpstreamBroken       502  it spoke garbage or broke off
         ├── UpstreamRefused      502  it does not accept our key
         ├── UpstreamUnreachable  502  no connection, nothing was sent
@@ -142,6 +143,12 @@ class UpstreamBroken(UpstreamError):
 
 class UpstreamRefused(UpstreamError):
     """The target does not accept the key that we hold for it."""
+
+
+class EndpointMissing(UpstreamError):
+    """The target says that it does not have this path; there may be another way to ask it."""
+
+    status = 404
 
 
 class UpstreamUnreachable(UpstreamError):

@@ -51,6 +51,7 @@ class Exchange:
     key: str | None = None  # bearer_auth: the name of the key
     route: Route | None = None  # routing
     translated: Translated | None = None  # mapping: the body to send and how to read its answer
+    dropped: tuple[str, ...] = ()  # mapping: what the target could not be told
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)  # anyone: headers for whatever answer is sent
     status: int = 0  # forwarder: the status that was sent, 0 before
     sent: int = 0  # forwarder: bytes of body written to the client

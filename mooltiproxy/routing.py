@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from mooltiproxy.config.model import Config, MappingEntry, Model, Target
@@ -46,6 +46,7 @@ class Router:
         self._dialects = _dialect_paths(config.registry.dialects)
         self._fallback_dialect = config.registry.dialects["openai"]
         self.wants_model = bool(config.models)
+        self._missing: set[tuple[str, str]] = set()  # target and path at it: learned, forgotten at a reload
 
     def dialect_of(self, path: str) -> Dialect:
         """The dialect that clients of this path speak, OpenAI's where no dialect claims it."""
@@ -78,16 +79,30 @@ class Router:
             raise NotFound("there is no such target: see `targets:` in the proxy's configuration", param="target")
         entry = entries.get(path)
         if entry is not None:
+            if entry.fallback is not None and (name, entry.path) in self._missing:
+                entry = entry.fallback
             return Route(self._targets[name], entry, known)
         found = _first_match(self._patterns[name], path)
         if found is None:
             raise NotFound(f"target {name} does not map this path: see its `mapping:` in the proxy's configuration")
         return Route(self._targets[name], found[0], known, found[1])
 
+    def learn_missing(self, route: Route) -> Route:
+        """Remember that the target does not have this entry's path; the route that goes another way instead."""
+        assert route.entry.fallback is not None
+        self._missing.add((route.target.name, route.entry.path))
+        return replace(route, entry=route.entry.fallback)
+
 
 def _with_versioned_paths(mapping: Mapping[str, MappingEntry]) -> dict[str, MappingEntry]:
     """The entries, also under `/v1`: clients whose base URL ends in /v1 meet mappings written without it."""
     return {f"/v1{path}": entry for path, entry in mapping.items()} | dict(mapping)
+
+    def learn_missing(self, route: Route) -> Route:
+        """Remember that the target does not have this entry's path; the route that goes another way instead."""
+        assert route.entry.fallback is not None
+        self._missing.add((route.target.name, route.entry.path))
+        return replace(route, entry=route.entry.fallback)
 
 
 T = TypeVar("T")

@@ -31,8 +31,6 @@ def serve(config: Config, *, verbose: bool = False, reload: Callable[[], Config]
 
     Raises ConfigError for what cannot be served, OSError where the address cannot be bound.
     """
-    if not config.system.masterkey:
-        raise ConfigError(Problem(NO_KEY))
     logging.basicConfig(
         level=logging.DEBUG if verbose else logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr
     )
@@ -98,6 +96,9 @@ class Server:
         return [f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}" for host, port in names]
 
     def _current(self, config: Config) -> Current:
+        """The chain of a configuration; raises ConfigError for one without a master key, at a reload too."""
+        if not config.system.masterkey:
+            raise ConfigError(Problem(NO_KEY))
         router = Router(config)
         forwarder = Forwarder(config, self._session, router.dialect_of)
         parts = Parts(config, router, self._bans, self._log, ENDPOINTS)

@@ -100,6 +100,20 @@ def test_a_bad_file_changes_nothing_and_says_why(toy: Toy, tmp_path: Path) -> No
         assert get(port) == 200
 
 
+def test_a_reload_that_would_leave_no_master_key_is_refused(toy: Toy, tmp_path: Path) -> None:
+    port = free_port()
+    config = configured(toy, port).replace("system: {", f"system: {{masterkey: {KEY}, ")
+    with running_proxy(tmp_path, config, key=None) as process:
+        (tmp_path / "config.yaml").write_text(configured(toy, port))
+        process.send_signal(signal.SIGHUP)
+        assert "master key" in next_line(process, "master key")
+        connection = HTTPConnection("127.0.0.1", port, timeout=10)
+        connection.request("GET", "/info", headers={"Authorization": "Bearer "})
+        assert connection.getresponse().status == 401
+        connection.close()
+        assert get(port) == 200
+
+
 def next_line(process: subprocess.Popen[str], wanted: str) -> str:
     assert process.stderr is not None
     return next(line for line in process.stderr if wanted in line)

@@ -208,6 +208,7 @@ def _choice_of(index: int, text: str, logprobs: dict[str, Any] | None, finish: s
 
 endpoint = Endpoint(
     kind="text",
+    name="completions",
     paths=("/v1/completions", "/completions"),
     read_request=read_request,
     write_request=write_request,

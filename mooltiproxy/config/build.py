@@ -128,6 +128,8 @@ class _Target:
             key=self._values.get("key") or (self._environ[envkey] if envkey else None),
             preserve_method=self._values.get("preserveMethod", False),
             speaks=tuple(dialect.name for dialect in self._dialects),
+            losses=self._values.get("losses", {}),
+            **({"keepalive": self._values["keepalive"]} if "keepalive" in self._values else {}),
             mapping=mapping,
         )
 
@@ -171,41 +173,51 @@ class _Target:
     def _derived(self) -> Iterator[tuple[str, MappingEntry]]:
         """The entries of `speaks`: of one client path's several entries the first counts."""
         for dialect in self._dialects:
-            yield from _untouched(dialect)
-        for dialect in self._registry.dialects.values():
-            if self._dialects and dialect not in self._dialects:
-                yield from self._translated(dialect)
+            for endpoint in filter(self._has, dialect.endpoints):
+                yield from self._untouched(dialect, endpoint)
+            yield from _other_paths(dialect)
+        if self._dialects:
+            for dialect in self._registry.dialects.values():
+                for endpoint in dialect.endpoints:
+                    yield from self._translated(dialect, endpoint)
 
-    def _translated(self, dialect: Dialect) -> Iterator[tuple[str, MappingEntry]]:
-        for endpoint in dialect.endpoints:
-            found = self._counterpart(endpoint)
-            if found is None:
-                continue
-            target_dialect, target_endpoint = found
-            path = below_base(target_dialect, target_endpoint.paths[0])
-            config = self._config(path, {})
-            config["render"] = renderer(self._registry.prompters[config["prompter"]].function, config)
-            description = f"{dialect.name} to {target_dialect.name}"
-            translation = DialectTranslation(endpoint, target_endpoint, config, description)
-            for client_path in endpoint.paths:
-                yield client_path, MappingEntry(client_path, path, translation, target_dialect)
+    def _has(self, endpoint: Endpoint) -> bool:
+        """Whether the target has this endpoint, as far as the file says."""
+        named = self._values.get("endpoints")
+        return named is None or endpoint.label in named
+
+    def _untouched(self, dialect: Dialect, endpoint: Endpoint) -> Iterator[tuple[str, MappingEntry]]:
+        """The endpoint as it is, and what to do once the target says that it does not have it."""
+        path = below_base(dialect, endpoint.paths[0])
+        fallbacks = dict(self._translated(dialect, endpoint)) if "endpoints" not in self._values else {}
+        for client_path in endpoint.paths:
+            yield client_path, MappingEntry(client_path, path, None, dialect, fallbacks.get(client_path))
+
+    def _translated(self, dialect: Dialect, endpoint: Endpoint) -> Iterator[tuple[str, MappingEntry]]:
+        found = self._counterpart(endpoint)
+        if found is None:
+            return
+        target_dialect, target_endpoint = found
+        path = below_base(target_dialect, target_endpoint.paths[0])
+        config = self._config(path, {})
+        config["render"] = renderer(self._registry.prompters[config["prompter"]].function, config)
+        description = f"{dialect.name} {endpoint.label} to {target_dialect.name} {target_endpoint.label}"
+        translation = DialectTranslation(endpoint, target_endpoint, config, description)
+        for client_path in endpoint.paths:
+            yield client_path, MappingEntry(client_path, path, translation, target_dialect)
 
     def _counterpart(self, endpoint: Endpoint) -> tuple[Dialect, Endpoint] | None:
-        """The first endpoint of the same kind among what the target speaks; a prompt may also become a chat."""
+        """The first other endpoint of the same kind among what the target speaks; a prompt may also become a chat."""
         kinds = ("text", "chat") if endpoint.kind == "text" else (endpoint.kind,)
         for kind in kinds:
             for dialect in self._dialects:
-                for candidate in dialect.endpoints:
-                    if candidate.kind == kind:
+                for candidate in filter(self._has, dialect.endpoints):
+                    if candidate.kind == kind and candidate is not endpoint:
                         return dialect, candidate
         return None
 
 
-def _untouched(dialect: Dialect) -> Iterator[tuple[str, MappingEntry]]:
-    for endpoint in dialect.endpoints:
-        path = below_base(dialect, endpoint.paths[0])
-        for client_path in endpoint.paths:
-            yield client_path, MappingEntry(client_path, path, None, dialect)
+def _other_paths(dialect: Dialect) -> Iterator[tuple[str, MappingEntry]]:
     for client_path in sorted(dialect.other_paths):
         # Paths of the server itself (/health) are at its root: they are listed without the base only.
         versioned = dialect.base + client_path

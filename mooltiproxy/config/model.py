@@ -66,24 +66,31 @@ class MappingEntry:
     """One client path of a target: the path asked there (below the target's url) and the translation, if any.
 
     Both paths may hold `{model}`, the name that stands there. `dialect` is what the target speaks here, where that is
-    known: it says how the target wants its key.
+    known: it says how the target wants its key. `fallback` is used once the target has answered that it does not have
+    this path.
     """
 
     client_path: str
     path: str
     translation: Translation | None = None
     dialect: Dialect | None = None
+    fallback: "MappingEntry | None" = None
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One entry of `targets:`. `mapping` is by client path, derived entries of `speaks` included."""
+    """One entry of `targets:`. `mapping` is by client path, derived entries of `speaks` included.
+
+    `losses` is a policy by class of loss (see mapping.losses); `keepalive` is seconds of silence in a stream.
+    """
 
     name: str
     url: str
     key: str | None = field(default=None, repr=False)
     preserve_method: bool = False
     speaks: tuple[str, ...] = ()
+    losses: Mapping[str, str] = field(default_factory=dict)
+    keepalive: float | None = 15.0
     mapping: Mapping[str, MappingEntry] = field(default_factory=dict)
 
 

@@ -38,6 +38,7 @@ from mooltiproxy.config.validators import (
     whole_number,
 )
 from mooltiproxy.discovery import Found
+from mooltiproxy.mapping import losses
 
 MIDDLEWARES = ("access_log", "security_headers", "cors", "ip_rules", "bearer_auth", "routing", "mapping")
 """The built-in middlewares in their default order."""
@@ -58,6 +59,7 @@ class Known:
     dialects: Collection[str] | None = None
     templates: Collection[str] | None = None
     targets: Collection[str] | None = None
+    endpoints: Collection[str] | None = None
 
 
 def schema(known: Known) -> Section:
@@ -158,6 +160,15 @@ def target(known: Known) -> Section:
             Optional("speaks", description="APIs that the target has; every client is translated to them"): ListOf(
                 one_of("dialect", known.dialects)
             ),
+            Optional("losses", description="What translation cannot carry: reject, warn or allow, by class"): Entries(
+                one_of("class", losses.NAMES), one_of("policy", losses.POLICIES)
+            ),
+            Optional(
+                "keepalive", description="Silence after which a translated stream gets a sign of life (15)"
+            ): limit,
+            Optional(
+                "endpoints", description="What of its APIs a target has; learned from its 404s when absent"
+            ): ListOf(one_of("endpoint", known.endpoints)),
             Optional("mapping", description="Client paths, and what becomes of each"): Entries(
                 client_path, SectionOr(entry(known), entry_word)
             ),

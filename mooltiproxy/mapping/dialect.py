@@ -82,7 +82,8 @@ class Endpoint:
     `{model}`, which stands for a model's name and comes as `Asked.model`. `stream_path` is asked instead where the
     dialect streams elsewhere. `framing` is that of its streams unless the request asks for another. `keepalive` is
     what a client gets while the target is silent in a stream: empty where the dialect has no such thing. Endpoints
-    that never stream have no `stream_reader` and `stream_writer`. A `GET` has no body: `read_request` gets None.
+    that never stream have no `stream_reader` and `stream_writer`. `name` is needed where a dialect has several of a
+    kind. A `GET` has no body: `read_request` gets None.
     """
 
     kind: Kind
@@ -97,6 +98,12 @@ class Endpoint:
     framing: Framing = "sse"
     keepalive: bytes = b": keep-alive\n\n"
     method: Literal["POST", "GET"] = "POST"
+    name: str = ""
+
+    @property
+    def label(self) -> str:
+        """What `endpoints:` of a target calls it: its name, or its kind where that is enough."""
+        return self.name or self.kind
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,7 +69,8 @@ class AnswerTranslator(Protocol):
 @dataclass(frozen=True, slots=True)
 class Translated:
     """One translated request. `path` replaces the entry's path where this request is asked elsewhere below the
-    target's url, `method` the client's. `keepalive` is what its client may get while the target is silent in a stream.
+    target's url, `method` the client's. For a client that streams: `media_type` is its stream's, `fail` frames an error
+    event as its only one. `keepalive` is what its client may get while the target is silent in a stream.
 
     `answer` takes the media type of the target's answer, in lower case and without parameters, and its header fields by
     lower-case name; it gives None for an answer that passes untouched.
@@ -80,7 +81,9 @@ class Translated:
     streaming: bool = False
     path: str | None = None
     method: str | None = None
+    media_type: str = MEDIA_TYPES["json"]
     keepalive: bytes = b""
+    fail: Callable[[Any], bytes] = encode_sse
     dropped: tuple[str, ...] = ()
 
 
@@ -273,7 +276,9 @@ class DialectTranslation:
             streaming=streaming,
             path=written.path or (self.target.stream_path if streaming else None),
             method=self.target.method,
+            media_type=MEDIA_TYPES[framing_for(self.client, request) if streaming else "json"],
             keepalive=self.client.keepalive if streaming else b"",
+            fail=lambda event: _only(framing_for(self.client, request), event),
             dropped=(*dropped, *written.dropped),
         )
 
@@ -300,6 +305,12 @@ class DialectTranslation:
 
     def _replayed(self, request: Request, body: Any) -> bytes:
         return replay(self.client, request, self._read(request, body))
+
+
+def _only(framing: Framing, event: Any) -> bytes:
+    """A stream of one event."""
+    framed = framer(framing)
+    return framed.write([event]) + framed.end()
 
 
 def adapted(request: Request, kind: str) -> tuple[str, ...]:
@@ -365,15 +376,23 @@ class FunctionTranslation:
         if streaming and whole and isinstance(mapped, dict) and mapped.get("stream"):
             mapped = {**mapped, "stream": False}
         config["mapped"] = mapped
+        framing: Framing = self.client.framing if self.client else "sse"
         stream_paths: Mapping[str, str] = getattr(functions.stream, "stream_paths", {})
         return Translated(
             body=dumps(mapped),
             answer=lambda media_type, fields: self._answer(body, {**config, "headers": fields}, streaming, media_type),
             streaming=streaming,
             path=stream_paths.get(str(functions.entry["path"])) if streaming else None,
-            keepalive=(self.client.keepalive if self.client else KEEPALIVE_SSE) if streaming else b"",
+            media_type=MEDIA_TYPES[framing if streaming else "json"],
+            keepalive=self._keepalive() if streaming else b"",
+            fail=lambda event: _only(framing, event),
             dropped=tuple(config["dropped"]),
         )
+
+    def _keepalive(self) -> bytes:
+        if not (self.functions.answer or self.functions.stream):
+            return b""  # the answer passes untouched: nothing may be put between its bytes
+        return self.client.keepalive if self.client else KEEPALIVE_SSE
 
     def _answer(self, body: Any, config: dict[str, Any], streaming: bool, media_type: str) -> AnswerTranslator | None:
         decoder = STREAMING_MEDIA.get(media_type)

@@ -79,6 +79,8 @@ def line(exchange: Exchange, status: int) -> str:
     milliseconds = (time.monotonic() - exchange.started) * 1000
     target = exchange.route.target.name if exchange.route else "-"
     error = f' "{printable(exchange.error)}"' if exchange.error else ""
+    if exchange.dropped:
+        error += f" dropped={printable(','.join(exchange.dropped).replace(' ', '_'))}"
     return (
         f"{timestamp()} {exchange.address} {exchange.key or '-'} {exchange.request.method} {printable(exchange.path)} "
         f"{target} {status} {exchange.sent}B {milliseconds:.1f}ms {exchange.id}{error}\n"

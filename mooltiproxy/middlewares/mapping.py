@@ -8,6 +8,7 @@ from aiohttp import web
 from mooltiproxy.body_log import BodyLog
 from mooltiproxy.errors import UnsupportedMedia
 from mooltiproxy.exchange import EXCHANGE, Exchange
+from mooltiproxy.mapping.losses import shown
 from mooltiproxy.mapping.neutral import Asked
 from mooltiproxy.mapping.translate import Translated, Translation, loads_request
 
@@ -27,8 +28,10 @@ def mapping(bodies: BodyLog | None) -> Callable[..., Awaitable[web.StreamRespons
         if translation is not None and takes(translation, request):
             translated = await translate(exchange, translation)
             exchange.translated = bodies.watched(exchange.id, translated) if bodies else translated
-            if translated.dropped:
-                exchange.headers.append((DROPPED, header_value(translated.dropped)))
+            told = shown(translated.dropped, exchange.route.target.losses) if exchange.route else ()
+            if told:
+                exchange.headers.append((DROPPED, header_value(told)))
+                exchange.dropped = told
             if bodies:
                 bodies.write(exchange.id, "request of the client", await exchange.body())
                 bodies.write(exchange.id, f"request to the target ({translation.description})", translated.body)

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 
-from mooltiproxy.errors import BadRequest
+from mooltiproxy.errors import BadRequest, EndpointMissing
 from mooltiproxy.exchange import EXCHANGE, Exchange
 from mooltiproxy.mapping.json_edit import model_of, with_model
 from mooltiproxy.routing import Router, split_target
@@ -25,11 +25,15 @@ def routing(
             return await endpoint(request)
         target = named_target(exchange)
         model = await asked_model(exchange, router) if router.wants_model and target is None else None
-        exchange.route = router.route(exchange.path, target, model)
-        renamed = exchange.route.model
+        route = exchange.route = router.route(exchange.path, target, model)
+        renamed = route.model
         if renamed is not None and renamed.upstream_name != renamed.name and exchange.route.path_model is None:
             exchange.replace_body(with_model(await exchange.body(), renamed.upstream_name))
-        return await handler(request)
+        try:
+            return await handler(request)
+        except EndpointMissing:
+            exchange.route, exchange.error = router.learn_missing(route), ""
+            return await handler(request)
 
     return middleware
 

@@ -86,6 +86,11 @@ class AnswerWriter:
         else:
             self._parts.append(data)
 
+    @property
+    def paused(self) -> bool:
+        """Whether the client has not taken yet what it was sent."""
+        return self._transport.get_write_buffer_size() > 0
+
     def end(self) -> None:
         """The body is complete."""
         if self._chunked:

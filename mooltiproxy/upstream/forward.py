@@ -15,7 +15,7 @@ from urllib.parse import quote, urljoin, urlsplit
 from aiohttp import HttpVersion10, web
 
 from mooltiproxy.config.model import Config, Target, Timeouts
-from mooltiproxy.errors import InternalError, NotFound, ProxyError, UpstreamBroken, UpstreamError
+from mooltiproxy.errors import EndpointMissing, InternalError, NotFound, ProxyError, UpstreamBroken, UpstreamError
 from mooltiproxy.exchange import EXCHANGE, Exchange
 from mooltiproxy.mapping.dialect import Dialect
 from mooltiproxy.mapping.translate import AnswerTranslator
@@ -102,7 +102,8 @@ class Forwarder:
         target_path = plan.origin.base + path + (f"?{exchange.query}" if exchange.query else "")
         length = exchange.request.content_length
         small = length is not None and length <= WHOLE_BODY
-        if small or plan.follow_redirects or exchange.body_is_whole or not exchange.request.can_read_body:
+        needed_twice = plan.follow_redirects or route.entry.fallback is not None
+        if small or needed_twice or exchange.body_is_whole or not exchange.request.can_read_body:
             return target_path, await exchange.body()
         return target_path, None
 
@@ -131,6 +132,7 @@ class Forwarder:
         client = exchange.connection
         upload: asyncio.Task[None] | None = None
         client.source = connection
+        pulse = self._pulse(exchange, relay)
         try:
             connection.send(
                 head + body if body else head, relay, self._timeouts, is_head=exchange.request.method == "HEAD"
@@ -143,11 +145,20 @@ class Forwarder:
             await relay.done
         finally:
             client.source = None
+            if pulse is not None:
+                pulse.stop()
             exchange.sent = relay.writer.sent
             if upload is not None:
                 upload.cancel()
             if not relay.complete:
                 connection.close()
+
+    def _pulse(self, exchange: Exchange, relay: "Relay") -> "Pulse | None":
+        """What keeps a streaming client awake while the target is silent; None where nothing can or should."""
+        translated, route = exchange.translated, exchange.route
+        if translated is None or route is None or not translated.keepalive or not route.target.keepalive:
+            return None
+        return Pulse(self._loop, relay, route.target.keepalive)
 
     async def _upload(self, exchange: Exchange, connection: Connection, relay: "Relay") -> None:
         """Stream the client's body; its errors end the exchange."""
@@ -242,6 +253,8 @@ class Relay:
                 self._take, self._close = _ignore, _nothing
             elif status in (401, 403) or (translated is not None and status >= 400):
                 self._take, self._close = self._gather_error, self._raise_error
+            elif status in (404, 405) and self._has_fallback():
+                self._take, self._close = self._gather_error, self._learn_or_pass_on
             elif translated is not None and status < 300:
                 self._start_translation(translated.answer(headers.media_type(fields), headers.as_text(fields)))
             else:
@@ -277,6 +290,8 @@ class Relay:
     # The ways of a body.
 
     def _pass_on(self) -> None:
+        if self.writer.started:
+            raise UpstreamBroken(f"the target answered with status {self._status} where a stream was expected")
         length = headers.value_of(self._fields, b"content-length")
         self._start(
             self._status,
@@ -304,7 +319,7 @@ class Relay:
         out = self._guarded(self._translator.feed, data)
         if out:
             if not self.writer.started:
-                self._start_translated(None)
+                self._start_translated(self._translator.media_type, None)
             self.writer.write(out)
         if self._translator.done:  # nothing that the target could add matters: end now, and let it stop working
             self._end_translation()
@@ -315,17 +330,26 @@ class Relay:
         assert self._translator is not None
         out = self._guarded(self._translator.end)
         if not self.writer.started:
-            self._start_translated(len(out))
+            self._start_translated(self._translator.media_type, len(out))
         self.writer.write(out)
         self.writer.end()
 
-    def _start_translated(self, length: int | None) -> None:
-        assert self._translator is not None
+    def _start_translated(self, media_type: str, length: int | None) -> None:
         fields = headers.for_client(self._fields, translated=True)
-        fields.append((b"content-type", self._translator.media_type.encode()))
-        if self._translator.media_type.startswith("text/event-stream"):
+        fields.append((b"content-type", media_type.encode()))
+        if media_type.startswith("text/event-stream"):
             fields += [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
         self._start(200, fields, length)
+
+    def keep_alive(self) -> None:
+        """Show a streaming client that its answer is still to come; from then on errors are told in the stream."""
+        translated = self._exchange.translated
+        if translated is None or self.done.done() or self.writer.paused:
+            return
+        if not self.writer.started:
+            self._start_translated(translated.media_type, None)
+        self.writer.write(translated.keepalive)
+        self.writer.flush()
 
     def _guarded(self, function: Callable[..., bytes], *arguments: Any) -> bytes:
         """A translator's result; a fault of ours in it is an InternalError, not a crash in the parser."""
@@ -347,6 +371,19 @@ class Relay:
         self._exchange.headers += kept
         log.debug("%s: the target answered %d: %s", self._exchange.id, self._status, bytes(self._error_body[:2000]))
         raise error
+
+    def _has_fallback(self) -> bool:
+        route = self._exchange.route
+        return route is not None and route.entry.fallback is not None
+
+    def _learn_or_pass_on(self) -> None:
+        """A path that is missing is learned; a model that is missing is the client's business."""
+        error = read_error(self._status, headers.media_type(self._fields), bytes(self._error_body))
+        if self._status == 405 or not (error.code or "model" in str(error).lower()):
+            raise EndpointMissing("the target does not have this path")
+        self._pass_on()
+        self.writer.write(bytes(self._error_body))
+        self.writer.end()
 
     def _found_redirect(self, fields: headers.Fields) -> bool:
         location = headers.value_of(fields, b"location")
@@ -376,9 +413,11 @@ class Relay:
         if not self.writer.started:
             self._settle(error)
             return
-        if self._translator is not None and self._translator.live:
+        translated = self._exchange.translated
+        if translated is not None and translated.streaming:
             event = self._dialect_of(self._exchange.path).write_stream_error(error, self._exchange.id)
-            self.writer.write(self._translator.fail(event))
+            live = self._translator is not None and self._translator.live
+            self.writer.write(self._translator.fail(event) if live and self._translator else translated.fail(event))
             self.writer.end()
             self.writer.flush()
         else:
@@ -393,6 +432,27 @@ class Relay:
             self.done.set_result(None)
         else:
             self.done.set_exception(error)
+
+
+class Pulse:
+    """Asks a relay for a keep-alive whenever nothing was written for `every` seconds."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, relay: Relay, every: float) -> None:
+        self._loop = loop
+        self._relay = relay
+        self._every = every
+        self._seen = 0
+        self._timer = loop.call_later(every, self._beat)
+
+    def stop(self) -> None:
+        """No more."""
+        self._timer.cancel()
+
+    def _beat(self) -> None:
+        if self._relay.writer.sent == self._seen:
+            self._relay.keep_alive()
+        self._seen = self._relay.writer.sent
+        self._timer = self._loop.call_later(self._every, self._beat)
 
 
 def _ignore(data: bytes) -> None:

@@ -145,7 +145,7 @@ def test_a_target_that_speaks_another_api_gets_the_clients_translated(tmp_path: 
     mapping = target(tmp_path, "    speaks: tgi").mapping
     entry = mapping["/v1/chat/completions"]
     assert isinstance(entry.translation, DialectTranslation)
-    assert (entry.path, entry.translation.description) == ("/generate", "openai to tgi")
+    assert (entry.path, entry.translation.description) == ("/generate", "openai chat to tgi chat")
     assert sent(entry, CHAT)["inputs"].endswith("\n### HUMAN:\nHello\n### RESPONSE:\n")
     assert untouched(mapping["/generate"]) == ("/generate", "/generate")
     assert untouched(mapping["/info"]) == ("/info", "/info")

@@ -19,7 +19,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def running_proxy(folder: Path, config: str, *options: str) -> Iterator[subprocess.Popen[str]]:
+def running_proxy(folder: Path, config: str, *options: str, key: str | None = KEY) -> Iterator[subprocess.Popen[str]]:
     """Start `mooltiproxy serve` on this configuration file and wait until it listens; killed at the end.
 
     Its standard error goes on to `stderr.txt` in the folder, its access log to `access.txt`.
@@ -27,7 +27,7 @@ def running_proxy(folder: Path, config: str, *options: str) -> Iterator[subproce
     file = folder / "config.yaml"
     file.write_text(config)
     command = [sys.executable, "-m", "mooltiproxy", "serve", "--config", str(file), *options]
-    environ = {**os.environ, "MOOLTIPROXY_KEY": KEY, "PYTHONPATH": str(Path(__file__).parent.parent.parent)}
+    environ = {**os.environ, "MOOLTIPROXY_KEY": key or "", "PYTHONPATH": str(Path(__file__).parent.parent.parent)}
     with open(folder / "access.txt", "w") as access:
         process = subprocess.Popen(command, stdout=access, stderr=subprocess.PIPE, text=True, env=environ, cwd=folder)
     with process:
