@@ -16,6 +16,8 @@ class Fields:
     one.
     """
 
+    __slots__ = ("_body", "_read", "path")
+
     def __init__(self, body: Any, path: str = "") -> None:
         if not isinstance(body, dict):
             raise BadRequest(f"{path or 'the body'} must be a JSON object", param=path or None)
@@ -33,18 +35,24 @@ class Fields:
 
     def any(self, name: str) -> Any:
         """The value whatever its type."""
-        self._read.add(name)
-        return self._body.get(name)
+        value = self._body.get(name)
+        if value is not None:
+            self._read.add(name)
+        return value
 
     def first(self, *names: str) -> str:
         """The first of these names that has a value (the last if none has): for fields with several spellings."""
-        self._read.update(names)
-        return next((name for name in names if self._body.get(name) is not None), names[-1])
+        found = [name for name in names if self._body.get(name) is not None]
+        self._read.update(found)
+        return found[0] if found else names[-1]
 
     def text(self, name: str) -> str | None:
         """A string."""
-        value = self.any(name)
-        if value is None or isinstance(value, str):
+        value = self._body.get(name)  # not by `any`: this is the hottest method of a long conversation
+        if value is None:
+            return None
+        self._read.add(name)
+        if isinstance(value, str):
             return value
         raise self.wrong(name, "a string")
 
@@ -115,8 +123,11 @@ class Fields:
 
     def objects(self, name: str) -> Iterator["Fields"]:
         """The JSON objects of a list."""
-        for position, item in enumerate(self.items(name) or []):
-            yield Fields(item, f"{self.where(name)}[{position}]")
+        items = self.items(name)
+        if not items:
+            return iter(())
+        where = self.where(name)
+        return (Fields(item, f"{where}[{position}]") for position, item in enumerate(items))
 
     def plain(self, name: str) -> dict[str, Any] | None:
         """A JSON object as it is, for values that are handed on unread."""
@@ -127,6 +138,8 @@ class Fields:
 
     def leftovers(self) -> dict[str, Any]:
         """The fields with a value that nobody asked for, by their full names."""
+        if len(self._read) == len(self._body):
+            return {}
         return {
             self.where(name): value
             for name, value in self._body.items()

@@ -12,6 +12,8 @@ class StopCutter:
 
     def __init__(self, stops: Iterable[str]) -> None:
         self._stops = tuple(dict.fromkeys(stop for stop in stops if stop))
+        self._firsts = tuple({stop[0] for stop in self._stops})
+        self._longest = max(map(len, self._stops), default=0)
         self._held = ""
         self.found: str | None = None
 
@@ -21,15 +23,20 @@ class StopCutter:
             return ""
         if not self._stops:
             return text
-        text = self._held + text
-        self._held = ""
+        if self._held:
+            text = self._held + text
+            self._held = ""
+        if not self._may_begin(text):
+            return text
         cut = self._first(text)
         if cut is not None:
             start, self.found = cut
             return text[:start]
         keep = self._tail(text)
-        self._held = text[len(text) - keep :]
-        return text[: len(text) - keep]
+        if not keep:
+            return text
+        self._held = text[-keep:]
+        return text[:-keep]
 
     def flush(self) -> str:
         """The text that was held back, when no more comes."""
@@ -43,12 +50,21 @@ class StopCutter:
         _, start, stop = min(found)
         return start, stop
 
+    def _may_begin(self, text: str) -> bool:
+        """Whether a stop can begin anywhere in the text: most pieces of a stream hold none of the first characters."""
+        for first in self._firsts:
+            if first in text:
+                return True
+        return False
+
     def _tail(self, text: str) -> int:
         """The length of the longest end of the text with which a stop begins."""
-        longest = max(len(stop) for stop in self._stops) - 1
-        for length in range(min(longest, len(text)), 0, -1):
-            if any(stop.startswith(text[len(text) - length :]) for stop in self._stops):
-                return length
+        end = text[1 - self._longest :] if self._longest > 1 else ""
+        if not self._may_begin(end):
+            return 0
+        for at in range(len(end)):
+            if end[at] in self._firsts and any(stop.startswith(end[at:]) for stop in self._stops):
+                return len(end) - at
         return 0
 
 

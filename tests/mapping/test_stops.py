@@ -44,3 +44,10 @@ def test_the_result_does_not_depend_on_the_pieces(text: str, stops: list[str], s
         streamed += cutter.flush()
     assert (streamed, cutter.found) == cut_at_stop(text, stops)
     assert not any(stop in streamed for stop in stops)
+
+
+def test_a_stop_of_one_character_is_found_and_nothing_is_held() -> None:
+    cutter = StopCutter(["|"])
+    assert cutter.feed("ab") == "ab"
+    assert cutter.feed("c|d") == "c"
+    assert cutter.found == "|"
