@@ -74,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_serve(commands)
     _add(commands, "demo", "show the proxy at work before a toy model server", _demo)
     _add_check(commands)
+    _add_explain(commands)
     _add_cert(commands)
     _add_config(commands)
     for kind in ("mappers", "prompters"):
@@ -104,6 +105,18 @@ def _add_serve(commands: Any) -> None:
 def _add_check(commands: Any) -> None:
     parser = _add(commands, "check", "check a configuration file and print every mistake in it", _check)
     parser.add_argument("config", type=Path, nargs="?", default=CONFIG_FILE, metavar="CONFIG", help="(./config.yaml)")
+
+
+def _add_explain(commands: Any) -> None:
+    parser = _add(commands, "explain", "show what would be sent where, and what is lost; sends nothing", _explain)
+    parser.add_argument("--config", type=Path, default=CONFIG_FILE, metavar="FILE", help="(./config.yaml)")
+    parser.add_argument("--path", required=True, help="the path that the client asks for, as /v1/chat/completions")
+    parser.add_argument("--target", metavar="T", help="the target that the client names")
+    parser.add_argument("--model", metavar="M", help="the model that the client names, instead of the body's")
+    parser.add_argument(
+        "--answer", type=Path, metavar="FILE", help="a recorded answer: shows what the client would get"
+    )
+    parser.add_argument("body", type=Path, nargs="?", metavar="BODY.json", help="the client's body")
 
 
 def _add_cert(commands: Any) -> None:
@@ -261,6 +274,17 @@ def _cert_new(options: argparse.Namespace) -> int:
 
     for file in write_pair(CERTIFICATES, options.hosts):
         print(f"wrote {file}")
+    return OK
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from mooltiproxy.config.load import load
+    from mooltiproxy.explain import Question, explain
+
+    body = options.body.read_bytes() if options.body else None
+    answer = options.answer.read_bytes() if options.answer else None
+    for line in explain(load(options.config), Question(options.path, options.target, options.model, body, answer)):
+        print(line)
     return OK
 
 

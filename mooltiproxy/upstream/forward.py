@@ -8,13 +8,12 @@ ways, a client that leaves cancels `forward`, and every exit gives the connectio
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from aiohttp import HttpVersion10, web
 
-from mooltiproxy.config.model import Config, Target, Timeouts
+from mooltiproxy.config.model import Config, Timeouts
 from mooltiproxy.errors import EndpointMissing, InternalError, NotFound, ProxyError, UpstreamBroken, UpstreamError
 from mooltiproxy.exchange import EXCHANGE, Exchange
 from mooltiproxy.mapping.dialect import Dialect
@@ -23,6 +22,7 @@ from mooltiproxy.mapping.upstream_errors import read_error
 from mooltiproxy.upstream import headers
 from mooltiproxy.upstream.answer import AnswerWriter, Forwarded
 from mooltiproxy.upstream.connection import Connection
+from mooltiproxy.upstream.request import Plan, path_at_target, request_head
 from mooltiproxy.upstream.session import Origin, Session
 
 log = logging.getLogger("mooltiproxy.upstream")
@@ -33,29 +33,6 @@ MAX_ERROR_BODY = 64 * 1024
 MAX_REDIRECTS = 5
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What the configuration decides about requests to one target, put together once."""
-
-    origin: Origin
-    fixed_fields: bytes
-    translated_fields: bytes
-    follow_redirects: bool
-
-    @classmethod
-    def of(cls, target: Target, dialect: Dialect | None) -> "Plan":
-        """The plan of a target where it speaks this dialect, which says how the target's key is sent."""
-        origin = Origin.of(target.url)
-        fields = b"host: " + origin.authority.encode("idna" if not origin.authority.isascii() else "ascii") + b"\r\n"
-        name, prefix = (dialect.key_field, dialect.key_prefix) if dialect else ("authorization", "Bearer ")
-        if target.key:
-            fields += f"{name}: {prefix}{target.key}\r\n".encode()
-        fixed = dialect.fixed_fields if dialect else {}
-        translated = "content-type: application/json\r\naccept-encoding: identity\r\n"
-        translated += "".join(f"{name}: {value}\r\n" for name, value in fixed.items())
-        return cls(origin, fields, translated.encode(), target.preserve_method)
 
 
 class Forwarder:
@@ -92,25 +69,23 @@ class Forwarder:
         """The path to ask at, and the body where it is whole; None where it is to be streamed."""
         route = exchange.route
         assert route is not None
-        path = route.entry.path
-        if route.path_model is not None:
-            model = route.model.upstream_name if route.model else route.path_model
-            path = path.replace("{model}", quote(model, safe="/:@"))
         translated = exchange.translated
+        path = path_at_target(route, plan.origin, translated, exchange.query)
         if translated is not None:
-            return plan.origin.base + (translated.path or path), translated.body
-        target_path = plan.origin.base + path + (f"?{exchange.query}" if exchange.query else "")
+            return path, translated.body
         length = exchange.request.content_length
         small = length is not None and length <= WHOLE_BODY
         needed_twice = plan.follow_redirects or route.entry.fallback is not None
         if small or needed_twice or exchange.body_is_whole or not exchange.request.can_read_body:
-            return target_path, await exchange.body()
-        return target_path, None
+            return path, await exchange.body()
+        return path, None
 
     async def _exchange(self, exchange: Exchange, plan: Plan, origin: Origin, path: str, body: bytes | None) -> "Relay":
         """One request to one place and its answer; tried again once where an idle connection turned out to be dead."""
         request = exchange.request
-        head = self._head(exchange, plan, origin, path, body)
+        head = request_head(
+            plan, path, request.method, request.raw_headers, exchange.translated, body, request.content_length
+        )
         connection = await self._session.acquire(origin, self._timeouts.connect)
         reused = connection.uses > 0
         relay = Relay(
@@ -171,23 +146,6 @@ class Forwarder:
             connection.end_upload()
         except ProxyError as error:
             relay.give_up(error)
-
-    def _head(self, exchange: Exchange, plan: Plan, origin: Origin, path: str, body: bytes | None) -> bytes:
-        request = exchange.request
-        translated = exchange.translated is not None
-        method = (exchange.translated.method if exchange.translated else None) or request.method
-        parts = [f"{method} {path} HTTP/1.1\r\n".encode("utf-8", "surrogateescape"), plan.fixed_fields]
-        for name, value in headers.for_target(request.raw_headers, translated=translated):
-            parts += (name, b": ", value, b"\r\n")
-        if translated:
-            parts.append(plan.translated_fields)
-        if body is None:
-            length = request.content_length
-            parts.append(b"transfer-encoding: chunked\r\n" if length is None else b"content-length: %d\r\n" % length)
-        elif body or method not in ("GET", "HEAD", "OPTIONS", "DELETE"):
-            parts.append(b"content-length: %d\r\n" % len(body))
-        parts.append(b"\r\n")
-        return b"".join(parts)
 
 
 def _name(dialect: Dialect | None) -> str:

@@ -1,0 +1,116 @@
+"""What would become of a request, told step by step by the code of the live path; nothing is sent."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import orjson
+
+from mooltiproxy.config.model import Config
+from mooltiproxy.errors import BadRequest, ProxyError
+from mooltiproxy.mapping.json_edit import model_of, with_model
+from mooltiproxy.mapping.losses import shown
+from mooltiproxy.mapping.neutral import Asked
+from mooltiproxy.mapping.translate import MEDIA_TYPES, Translated, loads_request
+from mooltiproxy.routing import Route, Router, split_target
+from mooltiproxy.upstream.request import Plan, path_at_target, request_head
+
+MASK = b"***"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A request to explain: a client path (with its query), perhaps a target's and a model's name, and a body."""
+
+    path: str
+    target: str | None = None
+    model: str | None = None
+    body: bytes | None = None
+    answer: bytes | None = None
+
+
+def explain(config: Config, question: Question) -> Iterator[str]:
+    """The lines to print; raises ProxyError for what the proxy would refuse."""
+    router = Router(config)
+    path, _, query = question.path.partition("?")
+    prefix, path = split_target(path)
+    body = _body(question)
+    model = router.model_in(path) or (model_of(body) if body and router.wants_model else None)
+    route = router.route(path, prefix or question.target, model)
+    if route.model is not None and body and route.path_model is None:
+        body = with_model(body, route.model.upstream_name)
+    yield f"target       {route.target.name}: {route.target.url}"
+    yield f"middlewares  {', '.join(config.middlewares)}"
+    translation = route.entry.translation
+    yield f"mapping      {translation.description if translation else 'none: bytes pass untouched'}"
+    if route.entry.fallback is not None and route.entry.fallback.translation is not None:
+        yield f"otherwise    {route.entry.fallback.translation.description}, once the target has answered 404 or 405"
+    translated = None
+    if translation is not None and (translation.bodiless or body is not None):
+        asked = Asked(path, _path_model(route), {})
+        translated = translation.request(None if translation.bodiless else loads_request(body or b""), asked)
+        yield f"dropped      {'; '.join(shown(translated.dropped, route.target.losses)) or 'nothing'}"
+    yield from _request(route, translated, query, body)
+    if question.answer is not None:
+        yield from _answer(router, path, translated, question.answer)
+
+
+def _body(question: Question) -> bytes | None:
+    """The body, with the model that the command line names put into it."""
+    body = question.body
+    if question.model is None:
+        return body
+    value = loads_request(body or b"{}")
+    if not isinstance(value, dict):
+        raise BadRequest("the body must be a JSON object")
+    if body and "model" in value:
+        return with_model(body, question.model)
+    return orjson.dumps(value | {"model": question.model})
+
+
+def _path_model(route: Route) -> str | None:
+    if route.path_model is None:
+        return None
+    return route.model.upstream_name if route.model else route.path_model
+
+
+def _request(route: Route, translated: Translated | None, query: str, body: bytes | None) -> Iterator[str]:
+    plan = Plan.of(replace(route.target, key=MASK.decode() if route.target.key else None), route.entry.dialect)
+    path = path_at_target(route, plan.origin, translated, query)
+    sent = translated.body if translated else body or b""
+    method = "POST" if body is not None else "GET"
+    head = request_head(plan, path, method, [], translated, sent, None)
+    yield ""
+    yield from ("> " + line for line in (head + sent).decode("utf-8", "backslashreplace").splitlines())
+
+
+def _answer(router: Router, path: str, translated: Translated | None, recorded: bytes) -> Iterator[str]:
+    """What a client gets for a recorded answer, an error of the target's included."""
+    yield ""
+    written = recorded if translated is None else _translated(router, path, translated, recorded)
+    yield from ("< " + line for line in written.decode("utf-8", "backslashreplace").split("\n"))
+
+
+def _translated(router: Router, path: str, translated: Translated, recorded: bytes) -> bytes:
+    translator = translated.answer(media_type_of(recorded), {})
+    if translator is None:
+        return recorded
+    written = b""
+    try:
+        written += translator.feed(recorded)
+        return written + translator.end()
+    except ProxyError as error:
+        dialect = router.dialect_of(path)
+        if translator.live and written:
+            return written + translator.fail(dialect.write_stream_error(error, "explained"))
+        return b"%d " % error.status + orjson.dumps(dialect.write_error(error, "explained"))
+
+
+def media_type_of(recorded: bytes) -> str:
+    """What a recorded answer is: server-sent events, JSON lines or JSON, by how it begins."""
+    start = recorded.lstrip()
+    if start.startswith((b"data:", b"event:", b":")):
+        return "text/event-stream"
+    lines = [line for line in start.splitlines() if line.strip()]
+    if len(lines) > 1 and all(line.startswith(b"{") and line.rstrip().endswith(b"}") for line in lines):
+        return MEDIA_TYPES["ndjson"]
+    return MEDIA_TYPES["json"]

@@ -1,0 +1,108 @@
+"""`explain` says what the live path does, byte for byte, and sends nothing."""
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from mooltiproxy.cli import main
+from mooltiproxy.config.load import from_data
+from mooltiproxy.explain import Question, explain
+from tests.servers.proxy import proxy
+from tests.servers.scripted import STREAM_HEAD, Peer, Received, answer, chunk, upstream
+
+PATH = "/v1/chat/completions"
+CHAT = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "logit_bias": {"1": 1}, "seed": 3}
+TOKENS = (
+    b'data:{"index":1,"token":{"id":1,"text":"Hel","logprob":0,"special":false}}\n\n'
+    b'data:{"index":2,"token":{"id":1,"text":"lo","logprob":0,"special":false},"generated_text":"Hello",'
+    b'"details":{"finish_reason":"length","generated_tokens":2,"seed":null,"input_length":4}}\n\n'
+)
+DETAILS = {"finish_reason": "length", "generated_tokens": 2, "seed": None, "prefill": [], "tokens": []}
+WHOLE = orjson.dumps({"generated_text": "Hello", "details": DETAILS})
+
+
+def config_for(url: str) -> dict[str, Any]:
+    targets = {
+        "default": "one",
+        "one": {"url": f"{url}/base", "speaks": "tgi"},
+        "two": {"url": url, "speaks": "openai"},
+    }
+    return {"targets": targets, "models": {"big": {"target": "two", "name": "vendor/big"}}}
+
+
+def explained(url: str, **question: Any) -> list[str]:
+    return list(explain(from_data(config_for(url), Path("."), {}), Question(**{"path": PATH} | question)))
+
+
+def sent(lines: list[str]) -> str:
+    return "\n".join(line[2:] for line in lines if line.startswith("> "))
+
+
+def received(lines: list[str]) -> str:
+    return "\n".join(line[2:] for line in lines if line.startswith("< "))
+
+
+@pytest.mark.parametrize(("stream", "recorded"), [(False, WHOLE), (True, TOKENS)])
+async def test_it_shows_the_bytes_of_the_live_path_in_both_directions(
+    stream: bool, recorded: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("secrets.token_hex", lambda size: "1" * 2 * size)
+    monkeypatch.setattr("time.time", lambda: 1_700_000_000.0)
+
+    async def script(peer: Peer, received: Received) -> None:
+        await peer.send(STREAM_HEAD + chunk(recorded) + b"0\r\n\r\n" if stream else answer(recorded))
+
+    body = orjson.dumps(CHAT | {"stream": stream})
+    async with upstream(script) as up:
+        lines = explained(up.url, body=body, answer=recorded)
+        async with proxy(config_for(up.url)) as running:
+            async with running.client.post(PATH, data=body, headers={"content-type": "application/json"}) as response:
+                text = await response.text()
+                dropped = response.headers["x-mooltiproxy-dropped"]
+    live = up.requests[0]
+    assert sent(lines).startswith(live.line + "\n")
+    assert sent(lines).endswith("\n" + live.body.decode())
+    assert f"content-length: {len(live.body)}" in sent(lines)
+    assert f"dropped      {dropped}" in lines
+    assert received(lines) == text
+
+
+def test_it_masks_the_targets_key_and_names_what_comes_before_the_target(tmp_path: Path) -> None:
+    data = config_for("http://127.0.0.1:1")
+    data["targets"]["one"]["key"] = "very-secret"
+    lines = list(explain(from_data(data, tmp_path, {}), Question(PATH, body=orjson.dumps(CHAT))))
+    assert "very-secret" not in "\n".join(lines)
+    assert "authorization: Bearer ***" in sent(lines)
+    assert any(line.startswith("middlewares  access_log, ") for line in lines)
+
+
+def test_the_model_of_the_command_line_routes_and_is_renamed() -> None:
+    lines = explained("http://127.0.0.1:1", body=orjson.dumps(CHAT), model="big")
+    assert lines[0].startswith("target       two")
+    assert '"model":"vendor/big"' in sent(lines)
+
+
+def test_a_missing_endpoints_other_way_is_told() -> None:
+    lines = explained("http://127.0.0.1:1", path="/to/two/v1/completions", body=b'{"prompt": "x"}')
+    assert any(line.startswith("otherwise    openai completions to openai chat") for line in lines)
+
+
+def test_a_recorded_error_in_a_stream_is_what_the_client_would_see() -> None:
+    recorded = TOKENS.split(b"\n\n")[0] + b'\n\ndata:{"error":"gone","error_type":"generation"}\n\n'
+    text = received(explained("http://127.0.0.1:1", body=orjson.dumps(CHAT | {"stream": True}), answer=recorded))
+    assert '"message":"gone"' in text
+    assert "[DONE]" not in text
+
+
+def test_what_the_proxy_would_refuse_is_one_line_and_exit_code_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, body = tmp_path / "config.yaml", tmp_path / "body.json"
+    config.write_text("targets: {default: one, one: {url: 'http://127.0.0.1:1', speaks: tgi}}\n")
+    body.write_bytes(orjson.dumps(CHAT | {"n": 2}))
+    assert main(["explain", "--config", str(config), "--path", PATH, str(body)]) == 1
+    assert "n" in capsys.readouterr().err
+    assert main(["explain", "--config", str(config), "--path", "/nowhere"]) == 1
+    assert "does not map" in capsys.readouterr().err
