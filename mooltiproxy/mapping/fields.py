@@ -3,7 +3,7 @@ absent."""
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 from mooltiproxy.errors import BadRequest
 
@@ -110,24 +110,24 @@ class Fields:
             return value
         raise self.wrong(name, "a list")
 
-    def object(self, name: str) -> "Fields | None":
+    def object(self, name: str) -> Self | None:
         """A JSON object, to be read in its turn."""
         value = self.any(name)
         if value is None:
             return None
-        return Fields(value, self.where(name))
+        return type(self)(value, self.where(name))
 
-    def required_object(self, name: str) -> "Fields":
+    def required_object(self, name: str) -> Self:
         """A JSON object that must be there."""
-        return Fields(self.any(name), self.where(name))
+        return type(self)(self.any(name), self.where(name))
 
-    def objects(self, name: str) -> Iterator["Fields"]:
+    def objects(self, name: str) -> Iterator[Self]:
         """The JSON objects of a list."""
         items = self.items(name)
         if not items:
             return iter(())
         where = self.where(name)
-        return (Fields(item, f"{where}[{position}]") for position, item in enumerate(items))
+        return (type(self)(item, f"{where}[{position}]") for position, item in enumerate(items))
 
     def plain(self, name: str) -> dict[str, Any] | None:
         """A JSON object as it is, for values that are handed on unread."""
