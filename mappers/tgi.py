@@ -444,6 +444,7 @@ dialect = Dialect(
     endpoints=(text_endpoint, chat_endpoint, stream_endpoint),
     write_error=write_error,
     write_stream_error=write_error,
+    probe=("/info", lambda status, body: isinstance(body, dict) and "model_id" in body),
     other_paths=frozenset(
         ["/", "/info", "/health", "/ping", "/metrics", "/tokenize", "/chat_tokenize", "/invocations"],
     ),

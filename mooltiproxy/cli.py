@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from mooltiproxy import __doc__ as summary
 from mooltiproxy import __version__
-from mooltiproxy.errors import ConfigError, MooltiError, Problem, UpstreamError
+from mooltiproxy.errors import ConfigError, MooltiError, Problem
 
 if TYPE_CHECKING:
     from mooltiproxy.config.model import Config
@@ -180,24 +180,17 @@ def _is_bind_error(error: OSError) -> bool:
 
 
 def _target(options: argparse.Namespace) -> dict[str, Any] | None:
-    """The target of the command line, if it names one, as a file would say it; its dialect is probed."""
+    """The target of the command line, if it names one, as a file would say it."""
     url = _target_url(options)
-    if url is None:
-        return None
-    import asyncio
+    return None if url is None else {"targets": {"default": TARGET, TARGET: {"url": url, "speaks": "auto"}}}
 
-    from mooltiproxy.config.load import from_data
+
+def _probe(url: str) -> tuple[str, ...]:
+    """What a live server speaks, of everything that this installation knows."""
+    from mooltiproxy.discovery import discover
     from mooltiproxy.upstream.probe import probe
 
-    from_data(_only(url, "openai"), Path())  # raises ConfigError for what is no url
-    try:
-        return _only(url, asyncio.run(probe(url)))
-    except UpstreamError as error:
-        raise MooltiError(f"{url}: {error}") from error
-
-
-def _only(url: str, dialect: str) -> dict[str, Any]:
-    return {"targets": {"default": TARGET, TARGET: {"url": url, "speaks": dialect}}}
+    return probe(url, discover(None).dialects.values())
 
 
 def _target_url(options: argparse.Namespace) -> str | None:
@@ -218,12 +211,12 @@ def _configuration(file: Path | None, target: dict[str, Any] | None) -> "Config"
     """The file's settings, with the target of the command line as the default one; raises ConfigError without both."""
     from mooltiproxy.config.load import from_data, load
 
-    config = load(file) if file else None
+    config = load(file, probe=_probe) if file else None
     if target is None:
         if config is None:
             raise ConfigError(Problem(NOTHING_TO_SERVE))
         return config
-    alone = from_data(target, config.folder if config else Path())
+    alone = from_data(target, config.folder if config else Path(), probe=_probe)
     if config is None:
         return alone
     return replace(config, targets={**config.targets, **alone.targets}, default_target=TARGET)

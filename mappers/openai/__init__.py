@@ -40,6 +40,13 @@ def write_error(error: ProxyError, request_id: str) -> dict[str, Any]:
     }
 
 
+def _lists_models(status: int, body: Any) -> bool:
+    """Whether an answer to GET /v1/models is one of this API's, if only the wish for a key."""
+    if status in (401, 403):
+        return isinstance(body, dict) and bool(body.get("error"))
+    return isinstance(body, dict) and body.get("object") == "list" and isinstance(body.get("data"), list)
+
+
 dialect = Dialect(
     name="openai",
     doc="OpenAI: chat completions and legacy completions",
@@ -47,6 +54,7 @@ dialect = Dialect(
     endpoints=(chat.endpoint, completions.endpoint),
     write_error=write_error,
     write_stream_error=write_error,
+    probe=("/v1/models", _lists_models),
     other_paths=frozenset(
         [*(base + path for path in _API_PATHS for base in ("/v1", "")), *_SERVER_PATHS],
     ),

@@ -199,12 +199,26 @@ class _Target:
             return
         target_dialect, target_endpoint = found
         path = below_base(target_dialect, target_endpoint.paths[0])
-        config = self._config(path, {})
-        config["render"] = renderer(self._registry.prompters[config["prompter"]].function, config)
-        description = f"{dialect.name} {endpoint.label} to {target_dialect.name} {target_endpoint.label}"
-        translation = DialectTranslation(endpoint, target_endpoint, config, description)
+        translation = self._translation((dialect, endpoint), (target_dialect, target_endpoint))
         for client_path in endpoint.paths:
             yield client_path, MappingEntry(client_path, path, translation, target_dialect)
+
+    def _translation(self, client: tuple[Dialect, Endpoint], target: tuple[Dialect, Endpoint]) -> DialectTranslation:
+        """The translation of a pair; one between text endpoints knows the target's chat endpoint, too."""
+        (dialect, endpoint), (target_dialect, target_endpoint) = client, target
+        chats = [one for one in filter(self._has, target_dialect.endpoints) if one.kind == "chat"]
+        is_text = endpoint.kind == target_endpoint.kind == "text"
+        path = below_base(target_dialect, target_endpoint.paths[0])
+        config = self._config(path, {})
+        config["render"] = renderer(self._registry.prompters[config["prompter"]].function, config)
+        return DialectTranslation(
+            endpoint,
+            target_endpoint,
+            config,
+            f"{dialect.name} {endpoint.label} to {target_dialect.name} {target_endpoint.label}",
+            path=path,
+            chat=self._translation(client, (target_dialect, chats[0])) if is_text and chats else None,
+        )
 
     def _counterpart(self, endpoint: Endpoint) -> tuple[Dialect, Endpoint] | None:
         """The first other endpoint of the same kind among what the target speaks; a prompt may also become a chat."""

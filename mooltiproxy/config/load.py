@@ -10,6 +10,7 @@ from typing import Any
 from voluptuous import Invalid
 
 from mooltiproxy.config import old_spellings
+from mooltiproxy.config.auto import Probe, find_out
 from mooltiproxy.config.build import build
 from mooltiproxy.config.document import Document, read_document
 from mooltiproxy.config.model import Config
@@ -22,24 +23,29 @@ from mooltiproxy.errors import ConfigError, Problem
 from mooltiproxy.mapping.prompt import TEMPLATES
 
 
-def load(file: Path, environ: Mapping[str, str] = os.environ) -> Config:
-    """The configuration of a YAML file; raises ConfigError with every problem, each with its line."""
+def load(file: Path, environ: Mapping[str, str] = os.environ, probe: Probe | None = None) -> Config:
+    """The configuration of a YAML file; raises ConfigError with every problem, each with its line.
+
+    `probe` asks the targets that say `speaks: auto`.
+    """
     document = read_document(file, environ)
-    return dataclasses.replace(_configured(document, file.absolute().parent, environ), file=file)
+    return dataclasses.replace(_configured(document, file.absolute().parent, environ, probe), file=file)
 
 
-def from_data(data: dict[str, Any], folder: Path, environ: Mapping[str, str] = os.environ) -> Config:
+def from_data(
+    data: dict[str, Any], folder: Path, environ: Mapping[str, str] = os.environ, probe: Probe | None = None
+) -> Config:
     """The configuration of plain data, as a file in `folder` would hold it; raises ConfigError.
 
     `${NAME}` is left as it stands: the data does not come from a file.
     """
-    return _configured(Document(copy.deepcopy(data)), folder.absolute(), environ)
+    return _configured(Document(copy.deepcopy(data)), folder.absolute(), environ, probe)
 
 
-def _configured(document: Document, folder: Path, environ: Mapping[str, str]) -> Config:
+def _configured(document: Document, folder: Path, environ: Mapping[str, str], probe: Probe | None) -> Config:
     if not isinstance(document.data, dict):
         raise ConfigError(*document.problems)
-    renewed = old_spellings.renew(document)
+    renewed = [*old_spellings.renew(document), *find_out(document, probe)]
     registry = _discovered(document, folder)
     override(document, schema(Known()).paths(document.data), environ)
     _check_master_key(document, environ)

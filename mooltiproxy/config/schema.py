@@ -157,7 +157,7 @@ def target(known: Known) -> Section:
             Optional("envkey", description="Environment variable that holds the target's key"): variable(known),
             Optional("key", description="The target's key; better use envkey"): key,
             Optional("preserveMethod", description="Follow redirects with method and body kept (false)"): flag,
-            Optional("speaks", description="APIs that the target has; every client is translated to them"): ListOf(
+            Optional("speaks", description="APIs that the target has, or auto; all others are translated"): ListOf(
                 one_of("dialect", known.dialects)
             ),
             Optional("losses", description="What translation cannot carry: reject, warn or allow, by class"): Entries(

@@ -6,7 +6,7 @@ plain mapper functions, found by their names. `prompters/` holds prompter functi
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from mooltiproxy.errors import ProxyError
 from mooltiproxy.mapping.neutral import Asked, Framing, StreamEvent
@@ -58,6 +58,14 @@ class StreamWriter(Protocol):
 
     def end(self) -> list[Any]:
         """The closing events of a stream that went well; raises UpstreamBroken if an answer lacks its `Finish`."""
+
+
+@runtime_checkable
+class FailureWriter(Protocol):
+    """What a stream writer is, too, where its dialect ends a broken stream with more than one error event."""
+
+    def fail(self, event: Any) -> list[Any]:
+        """The dialect's events that end the stream; `event` is the one that `write_stream_error` made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +120,8 @@ class Dialect:
 
     `other_paths` pass through untouched to a target of the same dialect: they carry nothing that we translate.
     `key_field` is the header in which a target wants its key, `key_prefix` what stands before the key there.
-    `fixed_fields` are headers that a target of this dialect wants with every request that we translate.
+    `fixed_fields` are headers that a target of this dialect wants with every request that we translate. `probe` is a
+    path to GET and what its answer (status and JSON, None where it is none) looks like where a server speaks this.
     """
 
     name: str
@@ -125,6 +134,7 @@ class Dialect:
     key_field: str = "authorization"
     key_prefix: str = "Bearer "
     fixed_fields: Mapping[str, str] = field(default_factory=dict)
+    probe: tuple[str, Callable[[int, Any], bool]] | None = None
 
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -1,6 +1,8 @@
-"""Asks a live server which dialect it speaks, for `serve --target URL` without a configuration file."""
+"""Asks a live server which dialects it speaks, for `speaks: auto` and `serve --target URL`."""
 
 import asyncio
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,6 +10,7 @@ import orjson
 
 from mooltiproxy.config.model import Timeouts
 from mooltiproxy.errors import UpstreamBroken, UpstreamError
+from mooltiproxy.mapping.dialect import Dialect
 from mooltiproxy.upstream.connection import Headers
 from mooltiproxy.upstream.session import Origin, PooledSession
 
@@ -53,27 +56,39 @@ class Whole:
             return None
 
 
-async def probe(url: str) -> str:
-    """The name of the dialect that the server at `url` speaks: `tgi` or `openai`.
+def probe(url: str, dialects: Iterable[Dialect]) -> tuple[str, ...]:
+    """The names of those of these dialects that the server at `url` speaks, in their order; blocks while it asks.
 
-    Raises UpstreamUnreachable where nothing listens, UpstreamBroken where the server speaks neither.
+    Raises UpstreamUnreachable where nothing listens, UpstreamBroken where the server speaks none of them, ValueError
+    for what is no url. A thread of its own asks, so that a reload inside a running loop may call this too.
     """
+    with ThreadPoolExecutor(1) as asker:
+        return asker.submit(asyncio.run, _probe(url, list(dialects))).result()
+
+
+async def _probe(url: str, dialects: list[Dialect]) -> tuple[str, ...]:
     session = PooledSession()
     try:
-        origin = Origin.of(url)
-        info = await _get(session, origin, f"{origin.base}/info")
-        if isinstance(info.json(), dict) and "model_id" in info.json():
-            return "tgi"
-        base = origin.base if origin.base.endswith("/v1") else f"{origin.base}/v1"
-        models = await _get(session, origin, f"{base}/models")
-        listed = models.json()
-        if models.status in (401, 403) or isinstance(listed, dict) and isinstance(listed.get("data"), list):
-            return "openai"
+        spoken = [dialect.name for dialect in dialects if await _speaks(session, url, dialect)]
     finally:
         await session.close()
-    raise UpstreamBroken(
-        "the server answers neither as TGI (/info) nor as an OpenAI API (/v1/models): use a config.yaml"
-    )
+    if not spoken:
+        paths = ", ".join(dialect.probe[0] for dialect in dialects if dialect.probe)
+        raise UpstreamBroken(f"the server answers none of {paths} as a known API does")
+    return tuple(spoken)
+
+
+async def _speaks(session: PooledSession, url: str, dialect: Dialect) -> bool:
+    if dialect.probe is None:
+        return False
+    path, is_it = dialect.probe
+    root = url.rstrip("/").removesuffix(dialect.base) if dialect.base else url
+    origin = Origin.of(root)
+    try:
+        whole = await _get(session, origin, origin.base + path)
+    except UpstreamBroken:  # what it answers is no HTTP answer to this: another dialect may fit
+        return False
+    return is_it(whole.status, whole.json())
 
 
 async def _get(session: PooledSession, origin: Origin, path: str) -> Whole:
