@@ -132,9 +132,12 @@ def encode_sse(event: Any) -> bytes:
     return b"data: " + orjson.dumps(event) + b"\n\n"
 
 
-def encode_named_sse(event: dict[str, Any]) -> bytes:
+def encode_named_sse(event: Any) -> bytes:
     """One event of a dialect that names its events by their `type` (Anthropic, OpenAI Responses)."""
-    return b"event: " + str(event["type"]).encode() + b"\ndata: " + orjson.dumps(event) + b"\n\n"
+    name = event.get("type") if isinstance(event, dict) else None
+    if not isinstance(name, str):
+        return encode_sse(event)
+    return b"event: " + name.encode() + b"\ndata: " + orjson.dumps(event) + b"\n\n"
 
 
 def encode_ndjson(event: Any) -> bytes:

@@ -206,6 +206,7 @@ class Request:
     the reader of the same dialect. `framing` is how the client wants its stream framed, None for its endpoint's way.
     `keep_alive` is how long an on-demand server should stay loaded afterwards, as Ollama writes it. `began` is when the
     request was read, in nanoseconds of the monotonic clock: for dialects whose answers say how long they took.
+    `repeats` are the fields of the client's body that its own dialect repeats in the answer.
     """
 
     model: str | None = None
@@ -226,6 +227,7 @@ class Request:
     template_stops: tuple[str, ...] = ()
     framing: Framing | None = None
     keep_alive: str | float | None = None
+    repeats: Mapping[str, Any] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
     answer_fields: Mapping[str, str] = field(default_factory=dict)
     began: int = field(default_factory=time.monotonic_ns, repr=False, compare=False)

@@ -12,7 +12,16 @@ from typing import Any, Protocol
 import orjson
 
 from mooltiproxy.errors import BadRequest, InternalError, ProxyError, UpstreamBroken
-from mooltiproxy.mapping.dialect import Dialect, Endpoint, Mapper, Prompter, StreamMapper, StreamReader, StreamWriter
+from mooltiproxy.mapping.dialect import (
+    Dialect,
+    Endpoint,
+    FailureWriter,
+    Mapper,
+    Prompter,
+    StreamMapper,
+    StreamReader,
+    StreamWriter,
+)
 from mooltiproxy.mapping.framing import (
     DONE,
     KEEPALIVE_SSE,
@@ -176,6 +185,8 @@ class _ClientEvents(Protocol):
 
     def end(self) -> list[Any]: ...
 
+    def fail(self, event: Any) -> list[Any]: ...
+
 
 class _LiveStream:
     """A stream that is translated as it comes: each read of the target becomes at most one write to the client.
@@ -210,7 +221,7 @@ class _LiveStream:
         return written + self._encoded(self._events.end()) + self._framer.end()
 
     def fail(self, event: Any) -> bytes:
-        return self._framer.write([event]) + self._framer.end()
+        return self._framer.write(self._events.fail(event)) + self._framer.end()
 
     def _read(self, events: list[bytes]) -> bytes:
         written = []
@@ -247,6 +258,9 @@ class _DialectEvents:
     def end(self) -> list[Any]:
         return [*self._write(self._reader.end()), *self._writer.end()]
 
+    def fail(self, event: Any) -> list[Any]:
+        return _failing(self._writer, event)
+
     def _write(self, events: list[StreamEvent]) -> list[Any]:
         for event in events:
             if isinstance(event, Failure):
@@ -255,18 +269,38 @@ class _DialectEvents:
 
 
 class DialectTranslation:
-    """A client's endpoint in front of a target's endpoint of another dialect."""
+    """A client's endpoint in front of a target's endpoint of another dialect.
 
-    def __init__(self, client: Endpoint, target: Endpoint, config: Mapping[str, Any], description: str) -> None:
+    What a client asks of a text endpoint may be a conversation all the same (Ollama's generate): `chat` translates that
+    to the target's chat endpoint, and has its `path`.
+    """
+
+    def __init__(
+        self,
+        client: Endpoint,
+        target: Endpoint,
+        config: Mapping[str, Any],
+        description: str,
+        *,
+        path: str | None = None,
+        chat: "DialectTranslation | None" = None,
+    ) -> None:
         self.client = client
         self.target = target
         self.config = config
         self.description = description
         self.bodiless = client.method == "GET"
+        self.path = path
+        self.chat = chat
 
     def request(self, body: Any, asked: Asked) -> Translated:
         """Translate one request; raises BadRequest where the target cannot express what it asks."""
-        request = self.client.read_request(body, asked)
+        return self.translated(self.client.read_request(body, asked))
+
+    def translated(self, request: Any) -> Translated:
+        """The same for a request that has been read."""
+        if self.chat is not None and isinstance(request, Request) and request.prompt is None:
+            return self.chat.translated(request)
         dropped = adapted(request, self.target.kind) if isinstance(request, Request) else ()
         written = self.target.write_request(request, self.config)
         streaming = isinstance(request, Request) and request.stream
@@ -274,11 +308,11 @@ class DialectTranslation:
             body=b"" if self.target.method == "GET" else orjson.dumps(written.body),
             answer=lambda media_type, fields: self._answer(request, media_type, fields),
             streaming=streaming,
-            path=written.path or (self.target.stream_path if streaming else None),
+            path=written.path or (self.target.stream_path if streaming else None) or self.path,
             method=self.target.method,
             media_type=MEDIA_TYPES[framing_for(self.client, request) if streaming else "json"],
             keepalive=self.client.keepalive if streaming else b"",
-            fail=lambda event: _only(framing_for(self.client, request), event),
+            fail=lambda event: self._failed(request, event),
             dropped=(*dropped, *written.dropped),
         )
 
@@ -306,11 +340,20 @@ class DialectTranslation:
     def _replayed(self, request: Request, body: Any) -> bytes:
         return replay(self.client, request, self._read(request, body))
 
+    def _failed(self, request: Request, event: Any) -> bytes:
+        writer = self.client.stream_writer(request) if self.client.stream_writer else None
+        return _framed(framing_for(self.client, request), _failing(writer, event))
 
-def _only(framing: Framing, event: Any) -> bytes:
-    """A stream of one event."""
+
+def _failing(writer: StreamWriter | None, event: Any) -> list[Any]:
+    """What ends a stream with this error event of the client's dialect."""
+    return writer.fail(event) if isinstance(writer, FailureWriter) else [event]
+
+
+def _framed(framing: Framing, events: list[Any]) -> bytes:
+    """A whole stream of these events."""
     framed = framer(framing)
-    return framed.write([event]) + framed.end()
+    return framed.write(events) + framed.end()
 
 
 def adapted(request: Request, kind: str) -> tuple[str, ...]:
@@ -385,7 +428,7 @@ class FunctionTranslation:
             path=stream_paths.get(str(functions.entry["path"])) if streaming else None,
             media_type=MEDIA_TYPES[framing if streaming else "json"],
             keepalive=self._keepalive() if streaming else b"",
-            fail=lambda event: _only(framing, event),
+            fail=lambda event: _framed(framing, [event]),
             dropped=tuple(config["dropped"]),
         )
 
@@ -526,6 +569,9 @@ class _FunctionEvents:
 
     def end(self) -> list[Any]:
         return self.read(None)
+
+    def fail(self, event: Any) -> list[Any]:
+        return [event]
 
 
 class _ReadBack:

@@ -135,3 +135,8 @@ def test_a_text_of_several_lines_is_one_event() -> None:
 
 def test_a_named_event_carries_its_type_as_name() -> None:
     assert encode_named_sse({"type": "ping"}) == b'event: ping\ndata: {"type":"ping"}\n\n'
+
+
+def test_an_event_without_a_type_goes_without_a_name() -> None:
+    assert encode_named_sse({"error": {}}) == b'data: {"error":{}}\n\n'
+    assert encode_named_sse(DONE) == b"data: [DONE]\n\n"
