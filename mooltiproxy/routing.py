@@ -138,8 +138,12 @@ def _first_match(patterns: list[tuple[re.Pattern[str], T]], path: str) -> tuple[
 
 
 def _dialect_paths(dialects: Mapping[str, Dialect]) -> dict[str, Dialect]:
+    """By path; a path that one dialect has an endpoint for and another one only passes is the first one's."""
     table: dict[str, Dialect] = {}
     for dialect in dialects.values():
-        for path in (*(path for endpoint in dialect.endpoints for path in endpoint.paths), *dialect.other_paths):
+        for path in (path for endpoint in dialect.endpoints for path in endpoint.paths):
+            table.setdefault(path, dialect)
+    for dialect in dialects.values():
+        for path in dialect.other_paths:
             table.setdefault(path, dialect)
     return table

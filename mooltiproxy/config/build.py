@@ -203,21 +203,23 @@ class _Target:
         for client_path in endpoint.paths:
             yield client_path, MappingEntry(client_path, path, translation, target_dialect)
 
-    def _translation(self, client: tuple[Dialect, Endpoint], target: tuple[Dialect, Endpoint]) -> DialectTranslation:
-        """The translation of a pair; one between text endpoints knows the target's chat endpoint, too."""
+    def _translation(
+        self, client: tuple[Dialect, Endpoint], target: tuple[Dialect, Endpoint], *, instead: bool = False
+    ) -> DialectTranslation:
+        """The translation of a pair; one between text endpoints has one to the target's chat endpoint `instead`."""
         (dialect, endpoint), (target_dialect, target_endpoint) = client, target
-        chats = [one for one in filter(self._has, target_dialect.endpoints) if one.kind == "chat"]
-        is_text = endpoint.kind == target_endpoint.kind == "text"
         path = below_base(target_dialect, target_endpoint.paths[0])
         config = self._config(path, {})
         config["render"] = renderer(self._registry.prompters[config["prompter"]].function, config)
+        chats = [one for one in filter(self._has, target_dialect.endpoints) if one.kind == "chat"]
+        is_text = endpoint.kind == target_endpoint.kind == "text"
         return DialectTranslation(
             endpoint,
             target_endpoint,
             config,
             f"{dialect.name} {endpoint.label} to {target_dialect.name} {target_endpoint.label}",
-            path=path,
-            chat=self._translation(client, (target_dialect, chats[0])) if is_text and chats else None,
+            path=path if instead else None,
+            chat=self._translation(client, (target_dialect, chats[0]), instead=True) if is_text and chats else None,
         )
 
     def _counterpart(self, endpoint: Endpoint) -> tuple[Dialect, Endpoint] | None:
