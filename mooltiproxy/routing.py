@@ -1,13 +1,14 @@
 """Where a request goes: its facts and the configuration in, a `Route` out. Pure."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from mooltiproxy.config.model import Config, MappingEntry, Model, Target
 from mooltiproxy.errors import NotFound
 from mooltiproxy.mapping.dialect import Dialect
+from mooltiproxy.mapping.model_names import MODEL_NAME
 
 TO = "/to/"
 
@@ -41,7 +42,7 @@ class Router:
         self._default = config.default_target
         self._models = config.models
         self._entries = {name: _with_versioned_paths(target.mapping) for name, target in config.targets.items()}
-        self._patterns = {name: _patterns(target.mapping) for name, target in config.targets.items()}
+        self._patterns = {name: _compiled(target.mapping.items()) for name, target in config.targets.items()}
         self._dialect_patterns = _dialect_patterns(config.registry.dialects)
         self._dialects = _dialect_paths(config.registry.dialects)
         self._fallback_dialect = config.registry.dialects["openai"]
@@ -77,15 +78,15 @@ class Router:
         entries = self._entries.get(name)
         if entries is None:
             raise NotFound("there is no such target: see `targets:` in the proxy's configuration", param="target")
-        entry = entries.get(path)
-        if entry is not None:
-            if entry.fallback is not None and (name, entry.path) in self._missing:
-                entry = entry.fallback
-            return Route(self._targets[name], entry, known)
-        found = _first_match(self._patterns[name], path)
-        if found is None:
-            raise NotFound(f"target {name} does not map this path: see its `mapping:` in the proxy's configuration")
-        return Route(self._targets[name], found[0], known, found[1])
+        entry, path_model = entries.get(path), None
+        if entry is None:
+            found = _first_match(self._patterns[name], path)
+            if found is None:
+                raise NotFound(f"target {name} does not map this path: see its `mapping:` in the proxy's configuration")
+            entry, path_model = found
+        if entry.fallback is not None and (name, entry.path) in self._missing:
+            entry = entry.fallback
+        return Route(self._targets[name], entry, known, path_model)
 
     def learn_missing(self, route: Route) -> Route:
         """Remember that the target does not have this entry's path; the route that goes another way instead."""
@@ -98,38 +99,31 @@ def _with_versioned_paths(mapping: Mapping[str, MappingEntry]) -> dict[str, Mapp
     """The entries, also under `/v1`: clients whose base URL ends in /v1 meet mappings written without it."""
     return {f"/v1{path}": entry for path, entry in mapping.items()} | dict(mapping)
 
-    def learn_missing(self, route: Route) -> Route:
-        """Remember that the target does not have this entry's path; the route that goes another way instead."""
-        assert route.entry.fallback is not None
-        self._missing.add((route.target.name, route.entry.path))
-        return replace(route, entry=route.entry.fallback)
-
 
 T = TypeVar("T")
+Patterns = list[tuple[re.Pattern[str], T]]
 
 
 def _pattern(path: str) -> re.Pattern[str]:
-    """A path with `{model}` as a pattern. A model's name may hold slashes, but no empty, `.` or `..` piece."""
+    """A path with `{model}` as a pattern."""
     before, _, after = path.partition("{model}")
-    name = r"(?!\.{0,2}/)[A-Za-z0-9._:@+-]+(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._:@+-]+)*"
-    return re.compile(f"{re.escape(before)}({name}){re.escape(after)}")
+    return re.compile(f"{re.escape(before)}({MODEL_NAME}){re.escape(after)}")
 
 
-def _patterns(mapping: Mapping[str, MappingEntry]) -> list[tuple[re.Pattern[str], MappingEntry]]:
-    return [(_pattern(path), entry) for path, entry in mapping.items() if "{model}" in path]
+def _compiled(paths: Iterable[tuple[str, T]]) -> Patterns[T]:
+    """The paths with `{model}` as patterns. What follows the name may belong to a name, too (`{model}:countTokens`
+    beside `{model}` alone): the longest ending is looked for first."""
+    with_model = [(path, value) for path, value in paths if "{model}" in path]
+    with_model.sort(key=lambda known: len(known[0].partition("{model}")[2]), reverse=True)
+    return [(_pattern(path), value) for path, value in with_model]
 
 
-def _dialect_patterns(dialects: Mapping[str, Dialect]) -> list[tuple[re.Pattern[str], Dialect]]:
-    return [
-        (_pattern(path), dialect)
-        for dialect in dialects.values()
-        for endpoint in dialect.endpoints
-        for path in endpoint.paths
-        if "{model}" in path
-    ]
+def _dialect_patterns(dialects: Mapping[str, Dialect]) -> Patterns[Dialect]:
+    known = dialects.values()
+    return _compiled((path, one) for one in known for endpoint in one.endpoints for path in endpoint.paths)
 
 
-def _first_match(patterns: list[tuple[re.Pattern[str], T]], path: str) -> tuple[T, str] | None:
+def _first_match(patterns: Patterns[T], path: str) -> tuple[T, str] | None:
     for pattern, value in patterns:
         match = pattern.fullmatch(path)
         if match:
