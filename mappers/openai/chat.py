@@ -49,7 +49,7 @@ from .common import (
     write_stream,
     write_usage,
 )
-from .messages import MessageReader, write_call, write_messages
+from .messages import MessageReader, write_call, write_messages, write_signature
 
 _MODES: dict[str, Literal["auto", "none", "required"]] = {"auto": "auto", "none": "none", "required": "required"}
 
@@ -314,7 +314,7 @@ def _write_message(choice: Choice, calls: list[ToolCall], request: Request) -> d
     if calls and request.functions_api:
         message["function_call"] = call_of_function(calls[0])
     elif calls:
-        message["tool_calls"] = [write_call(call) for call in calls]
+        message["tool_calls"] = [{**write_call(call), **write_signature(call.signature)} for call in calls]
     return message
 
 

@@ -24,7 +24,7 @@ from mooltiproxy.mapping.neutral import (
 from mooltiproxy.mapping.stops import StopCutter
 
 from .common import read_finish, stop_string_of
-from .messages import arguments_text
+from .messages import arguments_text, signature_in, write_signature
 from .stream import ChoiceEvent, ChunkReader, ChunkWriter
 
 
@@ -66,7 +66,8 @@ def _read_call(call: Mapping[str, Any]) -> ToolCall:
         raise UpstreamBroken("the target's answer has a tool call without a name")
     identifier = call.get("id")
     made = identifier if isinstance(identifier, str) and identifier else new_id("call_")
-    return ToolCall(made, function["name"], arguments_text(function.get("arguments")))
+    signature = signature_in(call.get("extra_content"))
+    return ToolCall(made, function["name"], arguments_text(function.get("arguments")), signature)
 
 
 def call_of_function(call: ToolCall) -> dict[str, str]:
@@ -173,10 +174,10 @@ class ChatReader(ChunkReader):
         number = _call_number(known, fragment)
         events: list[StreamEvent] = []
         if number == len(known.ids):
-            call = _read_call({"id": fragment.get("id"), "function": {"name": function.get("name")}})
+            call = _read_call({**fragment, "function": {"name": function.get("name")}})
             known.ids.append(call.id)
             known.arguments.append([])
-            events.append(CallStart(number, call.id, call.name, index))
+            events.append(CallStart(number, call.id, call.name, index, call.signature))
         text = arguments_text(function.get("arguments"))
         if text:
             known.arguments[number].append(text)
@@ -240,6 +241,7 @@ class ChatWriter(ChunkWriter):
             self._calls[event.index] = True
             function = {"name": event.name, "arguments": ""}
             fragment = {"index": event.call, "id": event.id, "type": "function", "function": function}
+            fragment.update(write_signature(event.signature))
         else:
             function = {"arguments": event.text}
             fragment = {"index": event.call, "function": function}

@@ -96,7 +96,16 @@ def _tool_call(call: Fields) -> ToolCall:
         raise call.wrong("type", "function: calls of other kinds cannot be translated")
     function = call.required_object("function")
     arguments = arguments_text(function.any("arguments"))
-    return ToolCall(call.text("id") or new_id("call_"), function.required_text("name"), arguments)
+    identifier = call.text("id") or new_id("call_")
+    return ToolCall(identifier, function.required_text("name"), arguments, signature_in(call.any("extra_content")))
+
+
+def signature_in(extra_content: Any) -> str | None:
+    """Gemini's signature of a call, as Google's own OpenAI endpoint carries it (ai.google.dev/gemini-api/docs/openai):
+    `{"google": {"thought_signature": ...}}`."""
+    google = extra_content.get("google") if isinstance(extra_content, dict) else None
+    signature = google.get("thought_signature") if isinstance(google, dict) else None
+    return signature if isinstance(signature, str) else None
 
 
 def arguments_text(value: Any) -> str:
@@ -128,7 +137,7 @@ def _part(part: Fields) -> Part:
         return _image(part)
     if kind == "input_audio":
         audio = part.required_object("input_audio")
-        return Audio(_base64(audio, "data"), audio.required_text("format"))
+        return Audio(read_base64(audio, "data"), audio.required_text("format"))
     if kind == "file":
         return _file(part.required_object("file"))
     raise part.wrong("type", "one of text, image_url, input_audio, file, refusal")
@@ -136,14 +145,15 @@ def _part(part: Fields) -> Part:
 
 def _image(part: Fields) -> Image:
     if isinstance(part.any("image_url"), str):
-        return _image_at(part, "image_url", None)
+        return image_at(part, "image_url", None)
     image = part.required_object("image_url")
-    return _image_at(image, "url", image.text("detail"))
+    return image_at(image, "url", image.text("detail"))
 
 
-def _image_at(fields: Fields, name: str, detail: str | None) -> Image:
+def image_at(fields: Fields, name: str, detail: str | None) -> Image:
+    """The image of a field that holds a URL, which may be a data URL; raises BadRequest."""
     url = fields.required_text(name)
-    media = _data_url(fields, name, url)
+    media = read_data_url(fields, name, url)
     if media is None:
         return Image(url=url, detail=detail)
     return Image(media_type=media[0], data=media[1], detail=detail)
@@ -155,18 +165,20 @@ def _file(file: Fields) -> Document:
         return Document(file_id=file_id, name=name)
     if not data:
         raise file.wrong("file_data", "a data URL (or file_id)")
-    media_type, content = _data_url(file, "file_data", data) or ("application/pdf", _base64(file, "file_data"))
+    media_type, content = read_data_url(file, "file_data", data) or ("application/pdf", read_base64(file, "file_data"))
     return Document(media_type=media_type, data=content, name=name)
 
 
-def _data_url(fields: Fields, name: str, url: str) -> tuple[str, str] | None:
+def read_data_url(fields: Fields, name: str, url: str) -> tuple[str, str] | None:
+    """Media type and base64 of a field that holds a data URL, None for any other URL; raises BadRequest."""
     try:
         return split_data_url(url)
     except ValueError as error:
         raise fields.wrong(name, "a data URL that holds base64") from error
 
 
-def _base64(fields: Fields, name: str) -> str:
+def read_base64(fields: Fields, name: str) -> str:
+    """Standard base64 of a field that holds it in whatever spelling; raises BadRequest."""
     try:
         return standard_base64(fields.required_text(name))
     except ValueError as error:
@@ -216,6 +228,8 @@ def _assistant_fields(parts: Sequence[Part], dropped: list[str]) -> dict[str, An
     """History thoughts are left out: some servers refuse them, the others do not read them."""
     if any(isinstance(part, Reasoning) for part in parts) and "reasoning" not in dropped:
         dropped.append("reasoning")
+    if any(isinstance(part, ToolCall) and part.signature for part in parts) and "tool_calls.signature" not in dropped:
+        dropped.append("tool_calls.signature")
     calls = [write_call(part) for part in parts if isinstance(part, ToolCall)]
     content = [part for part in parts if not isinstance(part, ToolCall | Reasoning | Refusal)]
     refusal = "".join(part.text for part in parts if isinstance(part, Refusal))
@@ -230,6 +244,11 @@ def _assistant_fields(parts: Sequence[Part], dropped: list[str]) -> dict[str, An
 def write_call(call: ToolCall) -> dict[str, Any]:
     """One entry of `tool_calls`."""
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+
+
+def write_signature(signature: str | None) -> dict[str, Any]:
+    """What a client's `tool_calls` entry has besides, so that the client brings the signature back."""
+    return {"extra_content": {"google": {"thought_signature": signature}}} if signature else {}
 
 
 def _write_content(parts: Sequence[Part]) -> str | list[dict[str, Any]]:

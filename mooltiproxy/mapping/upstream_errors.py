@@ -54,6 +54,8 @@ def read_error(status: int, media_type: str, body: bytes) -> UpstreamError:
     if status in (401, 403):
         return UpstreamRefused(f"the target refused the proxy's own credentials with status {status}")
     details = _details(_parsed(body)) or {}
+    if _is_bad_key(details):
+        return UpstreamRefused("the target refused the proxy's own credentials")
     message = clean_message(details.get("message") or _plain_text(media_type, body))
     message = message or f"the target answered with status {status}"
     return UpstreamError(
@@ -71,9 +73,16 @@ def failure_in(event: Any) -> Failure | None:
         return None
     message = clean_message(details.get("message") or "") or "the target failed without saying why"
     status = _status(details)
-    if status in (401, 403):
+    if status in (401, 403) or _is_bad_key(details):
         return Failure("the target refused the proxy's own credentials", 502)
     return Failure(message, status, _code(message, details))
+
+
+def _is_bad_key(details: dict[str, Any]) -> bool:
+    """Google answers a key that it does not know with status 400 and this reason."""
+    reasons = details.get("details")
+    items = reasons if isinstance(reasons, list) else ()
+    return any(isinstance(item, dict) and item.get("reason") == "API_KEY_INVALID" for item in items)
 
 
 def clean_message(text: str) -> str:

@@ -466,3 +466,24 @@ def test_two_choices_are_two_choices() -> None:
 def test_the_stop_string_is_kept_where_a_server_tells_it() -> None:
     body = {"choices": [{"message": {"content": "a"}, "finish_reason": "stop", "stop_reason": "END"}]}
     assert chat.read_answer(body, Request()).choices[0].stop_string == "END"
+
+
+SIGNED = {"google": {"thought_signature": "c2ln"}}
+
+
+def test_the_signature_of_a_call_is_read_from_history_and_named_as_dropped_towards_other_vendors() -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}, "extra_content": SIGNED}
+    messages = [*USER, {"role": "assistant", "content": None, "tool_calls": [call]}]
+    request = chat.read_request({"model": "m1", "messages": messages})
+    assert request.turns[1].parts == [ToolCall("c1", "f", "{}", "c2ln")]
+    sent = chat.write_request(request, {})
+    assert "extra_content" not in sent.body["messages"][1]["tool_calls"][0]
+    assert sent.dropped == ("tool_calls.signature",)
+
+
+def test_the_signature_of_a_call_goes_to_the_client() -> None:
+    answer = Answer([Choice([ToolCall("c1", "f", "{}", "c2ln")], "tool_calls")])
+    message = chat.write_answer(answer, read())["choices"][0]["message"]
+    assert message["tool_calls"][0]["extra_content"] == SIGNED
+    body = {"choices": [{"message": message, "finish_reason": "tool_calls"}]}
+    assert chat.read_answer(body, read()).choices[0].parts == [ToolCall("c1", "f", "{}", "c2ln")]

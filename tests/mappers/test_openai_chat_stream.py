@@ -324,3 +324,11 @@ def test_what_is_written_is_read_again(choices: list[Choice], usage: Usage | Non
     answer = Answer(choices, usage)
     chunks = write(stream_of(answer), Request(include_usage=True))
     assert answer_of(read(*chunks, request=Request(sampling=Sampling(n=len(choices))))) == answer
+
+
+def test_the_signature_of_a_call_crosses_both_ways() -> None:
+    events = [CallStart(0, "c1", "f", signature="c2ln"), CallArguments(0, "{}"), Finish("tool_calls")]
+    chunks = write(events)
+    fragment = next(delta["tool_calls"][0] for delta in deltas(chunks) if "tool_calls" in delta)
+    assert fragment["extra_content"] == {"google": {"thought_signature": "c2ln"}}
+    assert read(*chunks) == events

@@ -42,6 +42,15 @@ def test_a_refusal_of_our_key_is_not_the_clients(status: int) -> None:
     assert "own credentials" in str(error)
 
 
+def test_a_bad_key_at_google_is_not_the_clients_either() -> None:
+    details = [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}]
+    body = {"error": {"code": 400, "message": "API key not valid", "status": "INVALID_ARGUMENT", "details": details}}
+    assert isinstance(read_error(400, JSON, orjson.dumps(body)), UpstreamRefused)
+    failure = failure_in(body)
+    assert failure
+    assert failure.status == 502
+
+
 @pytest.mark.parametrize("status", [404, 500, 503])
 def test_a_page_of_html_becomes_a_short_text_and_keeps_its_status(status: int) -> None:
     error = read_error(status, "text/html", b"<html><body>nginx 10.0.0.7</body></html>")
