@@ -48,6 +48,7 @@ class System:
     drain: float = 30.0
     max_body: int = 64 * 1024 * 1024
     cors: tuple[str, ...] = ("*",)
+    private_images: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ request's answer is to be read: `answer()` gives the translator for what the tar
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -33,7 +33,20 @@ from mooltiproxy.mapping.framing import (
     parse_event,
 )
 from mooltiproxy.mapping.gather import answer_of, failure_error, stream_of
-from mooltiproxy.mapping.neutral import NOWHERE, Answer, Asked, Failure, Framing, Request, StreamEvent, Text, Turn
+from mooltiproxy.mapping.neutral import (
+    NOWHERE,
+    Answer,
+    Asked,
+    Failure,
+    Framing,
+    Image,
+    Part,
+    Request,
+    StreamEvent,
+    Text,
+    ToolResult,
+    Turn,
+)
 
 log = logging.getLogger("mooltiproxy.mapping")
 
@@ -96,16 +109,28 @@ class Translated:
     dropped: tuple[str, ...] = ()
 
 
+class ImagesNeeded(Exception):
+    """The target cannot fetch images itself: these URLs have to be fetched for it."""
+
+    def __init__(self, urls: tuple[str, ...]) -> None:
+        super().__init__(f"{len(urls)} images")
+        self.urls = urls
+
+
+NO_IMAGES: Mapping[str, Image] = {}
+
+
 class Translation(Protocol):
     """The translations of one endpoint; `bodiless` for requests that have no body (GET)."""
 
     description: str
     bodiless: bool
 
-    def request(self, body: Any, asked: Asked) -> Translated:
+    def request(self, body: Any, asked: Asked, images: Mapping[str, Image] = NO_IMAGES) -> Translated:
         """Translate one request: its parsed body (None without one) and what it says outside it.
 
-        Raises ProxyError: BadRequest for what the target cannot be asked.
+        Raises ProxyError: BadRequest for what the target cannot be asked. Raises ImagesNeeded where the target takes
+        no URLs of images: to be called again with `images`, by URL.
         """
 
 
@@ -293,9 +318,12 @@ class DialectTranslation:
         self.path = path
         self.chat = chat
 
-    def request(self, body: Any, asked: Asked) -> Translated:
-        """Translate one request; raises BadRequest where the target cannot express what it asks."""
-        return self.translated(self.client.read_request(body, asked))
+    def request(self, body: Any, asked: Asked, images: Mapping[str, Image] = NO_IMAGES) -> Translated:
+        """Translate one request; raises BadRequest where the target cannot express what it asks, and ImagesNeeded."""
+        request = self.client.read_request(body, asked)
+        if not self.target.takes_image_urls and isinstance(request, Request):
+            put_images(request, images)
+        return self.translated(request)
 
     def translated(self, request: Any) -> Translated:
         """The same for a request that has been read."""
@@ -367,6 +395,29 @@ def adapted(request: Request, kind: str) -> tuple[str, ...]:
     return dropped
 
 
+def put_images(request: Request, images: Mapping[str, Image]) -> None:
+    """Put fetched images in the place of their URLs; raises ImagesNeeded for those that are not there."""
+    places = [parts for turn in request.turns for parts in _part_lists(turn.parts)]
+    wanted = {
+        part.url: None
+        for parts in places
+        for part in parts
+        if isinstance(part, Image) and part.url is not None and part.url.startswith(("http://", "https://"))
+    }
+    missing = tuple(url for url in wanted if url not in images)
+    if missing:
+        raise ImagesNeeded(missing)
+    for parts in places:
+        parts[:] = [images.get(part.url or "", part) if isinstance(part, Image) else part for part in parts]
+
+
+def _part_lists(parts: list[Part]) -> Iterator[list[Part]]:
+    yield parts
+    for part in parts:
+        if isinstance(part, ToolResult):
+            yield part.parts
+
+
 def framing_for(client: Endpoint, request: Request) -> Framing:
     """How this client wants its stream framed."""
     return request.framing or client.framing
@@ -407,7 +458,7 @@ class FunctionTranslation:
         self.client = client
         self.description = functions.description
 
-    def request(self, body: Any, asked: Asked) -> Translated:
+    def request(self, body: Any, asked: Asked, images: Mapping[str, Image] = NO_IMAGES) -> Translated:
         """Translate one request; raises ProxyError, InternalError for a function that fails."""
         functions = self.functions
         config: dict[str, Any] = {**functions.entry, "request": body, "dropped": [], "notes": {}}

@@ -1,6 +1,6 @@
 """mapping: translates the request on its way in, and lays down for the forwarder how its answer is to be read."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from urllib.parse import parse_qsl
 
 from aiohttp import web
@@ -9,16 +9,22 @@ from mooltiproxy.body_log import BodyLog
 from mooltiproxy.errors import UnsupportedMedia
 from mooltiproxy.exchange import EXCHANGE, Exchange
 from mooltiproxy.mapping.losses import shown
-from mooltiproxy.mapping.neutral import Asked
-from mooltiproxy.mapping.translate import Translated, Translation, loads_request
+from mooltiproxy.mapping.neutral import Asked, Image
+from mooltiproxy.mapping.translate import ImagesNeeded, Translated, Translation, loads_request
 
 BODILESS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 FORM = "application/x-www-form-urlencoded"
 DROPPED = b"x-mooltiproxy-dropped"
 
+Fetch = Callable[[Sequence[str]], Awaitable[Mapping[str, Image]]]
+"""Fetches images by their URLs; raises BadRequest."""
 
-def mapping(bodies: BodyLog | None) -> Callable[..., Awaitable[web.StreamResponse]]:
-    """A middleware that writes `exchange.translated`; with a body log, bodies are logged before and after."""
+
+def mapping(bodies: BodyLog | None, fetch: Fetch) -> Callable[..., Awaitable[web.StreamResponse]]:
+    """A middleware that writes `exchange.translated`; with a body log, bodies are logged before and after.
+
+    `fetch` gets the images of clients for targets that take no URLs.
+    """
 
     async def middleware(
         request: web.BaseRequest, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -26,7 +32,7 @@ def mapping(bodies: BodyLog | None) -> Callable[..., Awaitable[web.StreamRespons
         exchange = request[EXCHANGE]
         translation = exchange.route.entry.translation if exchange.route else None
         if translation is not None and takes(translation, request):
-            translated = await translate(exchange, translation)
+            translated = await translate(exchange, translation, fetch)
             exchange.translated = bodies.watched(exchange.id, translated) if bodies else translated
             told = shown(translated.dropped, exchange.route.target.losses) if exchange.route else ()
             if told:
@@ -45,7 +51,7 @@ def takes(translation: Translation, request: web.BaseRequest) -> bool:
     return request.can_read_body or request.method not in BODILESS or translation.bodiless and request.method == "GET"
 
 
-async def translate(exchange: Exchange, translation: Translation) -> Translated:
+async def translate(exchange: Exchange, translation: Translation, fetch: Fetch) -> Translated:
     """The translated request; raises UnsupportedMedia, BadRequest."""
     request = exchange.request
     if translation.bodiless:
@@ -58,7 +64,11 @@ async def translate(exchange: Exchange, translation: Translation) -> Translated:
     lenient = media_type in (FORM, "application/octet-stream") and body.lstrip()[:1] in (b"{", b"[")
     if media_type != "application/json" and not media_type.endswith("+json") and not lenient:
         raise UnsupportedMedia(f"this endpoint takes application/json, not {media_type}")
-    return translation.request(loads_request(body), asked(exchange))
+    parsed = loads_request(body)
+    try:
+        return translation.request(parsed, asked(exchange))
+    except ImagesNeeded as needed:
+        return translation.request(parsed, asked(exchange), await fetch(needed.urls))
 
 
 def asked(exchange: Exchange) -> Asked:

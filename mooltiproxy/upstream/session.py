@@ -57,14 +57,16 @@ class PooledSession:
         self._tls: ssl.SSLContext | None = None
         self._loop = asyncio.get_running_loop()
 
-    async def acquire(self, origin: Origin, connect_timeout: float | None, *, fresh: bool = False) -> Connection:
-        """An idle connection of this origin, or a new one."""
+    async def acquire(
+        self, origin: Origin, connect_timeout: float | None, *, fresh: bool = False, address: str | None = None
+    ) -> Connection:
+        """An idle connection of this origin, or a new one; to `address` where the name's own must not be looked up."""
         idle = self._idle.get(origin)
         while idle and not fresh:
             connection = idle.pop()
             if connection.is_usable():
                 return connection
-        return await self._connect(origin, connect_timeout)
+        return await self._connect(origin, connect_timeout, address or origin.host)
 
     async def close(self) -> None:
         """Close every connection; busy ones tell nobody."""
@@ -82,15 +84,16 @@ class PooledSession:
         counts = self.counts()
         return f"<PooledSession {counts['open'] - counts['idle']} busy, {counts['idle']} idle>"
 
-    async def _connect(self, origin: Origin, timeout: float | None) -> Connection:
+    async def _connect(self, origin: Origin, timeout: float | None, address: str) -> Connection:
         idle = self._idle.setdefault(origin, [])
         try:
             async with asyncio.timeout(timeout):
                 _, connection = await self._loop.create_connection(
                     lambda: Connection(idle.append, lambda closed: self._forget(closed, idle)),
-                    origin.host,
+                    address,
                     origin.port,
                     ssl=self._tls_context() if origin.tls else None,
+                    server_hostname=origin.host if origin.tls else None,
                 )
         except TimeoutError:
             raise UpstreamTimeout("the target could not be connected to in time (timeout: connect)") from None

@@ -1,0 +1,165 @@
+"""Whole answers to requests of our own: probes, and images that a client names by URL.
+
+An image's URL is the client's choice, so where it leads is checked: http and https only, every address that its name
+resolves to must be public (unless the configuration allows any), the connection goes to the very address that was
+checked, and each redirect is checked anew. Size, time and number are limited.
+"""
+
+import asyncio
+import base64
+import ipaddress
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import orjson
+
+from mooltiproxy.config.model import Timeouts
+from mooltiproxy.errors import BadRequest, ProxyError, UpstreamBroken, UpstreamError
+from mooltiproxy.mapping.neutral import Image
+from mooltiproxy.upstream import headers
+from mooltiproxy.upstream.session import Origin, PooledSession
+
+MAX_IMAGE = 20 * 1024 * 1024
+MAX_IMAGES = 32
+MAX_REDIRECTS = 3
+TIMEOUTS = Timeouts(connect=5.0, first_byte=10.0, idle=5.0, total=20.0)
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+@dataclass(slots=True)
+class Whole:
+    """A receiver that gathers one answer of at most `limit` bytes."""
+
+    done: "asyncio.Future[None]"
+    limit: int
+    status: int = 0
+    fields: headers.Fields = field(default_factory=list)
+    data: bytearray = field(default_factory=bytearray)
+
+    def head(self, status: int, fields: headers.Fields) -> None:
+        """Keep the head."""
+        self.status, self.fields = status, fields
+
+    def body(self, data: bytes) -> None:
+        """Keep the bytes, up to the limit."""
+        self.data += data
+        if len(self.data) > self.limit:
+            self.failed(UpstreamBroken(f"the answer is longer than {self.limit} bytes"))
+
+    def end(self) -> None:
+        """The answer is complete."""
+        if not self.done.done():
+            self.done.set_result(None)
+
+    def failed(self, error: UpstreamError) -> None:
+        """The answer is not to be had."""
+        if not self.done.done():
+            self.done.set_exception(error)
+
+    def flush(self) -> None:
+        """Nothing is written anywhere."""
+
+    def json(self) -> Any:
+        """The body as JSON, None where it is none."""
+        try:
+            return orjson.loads(self.data)
+        except orjson.JSONDecodeError:
+            return None
+
+
+async def get(
+    session: PooledSession, origin: Origin, path: str, timeouts: Timeouts, limit: int, address: str | None = None
+) -> Whole:
+    """GET a path; raises UpstreamError. `address` is where to connect to, whatever the name resolves to."""
+    connection = await session.acquire(origin, timeouts.connect, fresh=True, address=address)
+    whole = Whole(asyncio.get_running_loop().create_future(), limit)
+    head = f"GET {path} HTTP/1.1\r\nhost: {origin.authority}\r\naccept: */*\r\nconnection: close\r\n\r\n"
+    try:
+        connection.send(head.encode(), whole, timeouts)
+        await whole.done
+    finally:
+        connection.close()
+    return whole
+
+
+class ImageFetcher:
+    """Fetches images over a session; `allow_private` takes the limit to public addresses away."""
+
+    def __init__(self, session: PooledSession, *, allow_private: bool = False) -> None:
+        self._session = session
+        self._allow_private = allow_private
+
+    async def fetch(self, urls: Sequence[str]) -> Mapping[str, Image]:
+        """The images at these URLs, by URL; raises BadRequest that says which one cannot be had, and why."""
+        if len(urls) > MAX_IMAGES:
+            raise BadRequest(f"more than {MAX_IMAGES} images by URL in one request", param="image_url")
+        try:
+            async with asyncio.timeout(TIMEOUTS.total):
+                return {url: await self._image(url) for url in urls}
+        except TimeoutError:
+            raise _refused("the images could not be fetched in time") from None
+
+    async def _image(self, url: str) -> Image:
+        try:
+            whole = await self._follow(url)
+        except UpstreamError as error:
+            raise _refused(f"the image cannot be fetched: {error}") from error
+        if whole.status != 200:
+            raise _refused(f"the image cannot be fetched: its server answered {whole.status}")
+        media_type = headers.media_type(whole.fields)
+        if not media_type.startswith("image/"):
+            raise _refused("what the image's URL leads to is no image")
+        return Image(media_type=media_type, data=base64.b64encode(whole.data).decode())
+
+    async def _follow(self, url: str) -> Whole:
+        for _ in range(MAX_REDIRECTS + 1):
+            origin, path = self._origin(url)
+            address = await self._address(origin)
+            whole = await get(self._session, origin, path, TIMEOUTS, MAX_IMAGE, address)
+            location = headers.value_of(whole.fields, b"location")
+            if whole.status not in (301, 302, 303, 307, 308) or location is None:
+                return whole
+            url = urljoin(url, location.decode("latin-1"))
+        raise _refused("the image's URL redirects too often")
+
+    def _origin(self, url: str) -> tuple[Origin, str]:
+        try:
+            parts = urlsplit(url)
+            origin = Origin.of(f"{parts.scheme}://{parts.netloc}")
+        except ValueError as error:
+            raise _refused("the image's URL cannot be read") from error
+        clean = url.isascii() and url.isprintable() and " " not in url
+        if parts.scheme not in ("http", "https") or not origin.host or parts.username is not None or not clean:
+            raise _refused("an image's URL must be plain http or https")
+        return origin, (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+
+    async def _address(self, origin: Origin) -> str:
+        """The address to connect to: the first that the name has, if all of them may be asked."""
+        loop = asyncio.get_running_loop()
+        try:
+            found = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise _refused("the image's server cannot be found") from error
+        addresses = [str(info[4][0]) for info in found]
+        if not addresses or not (self._allow_private or all(is_public(address) for address in addresses)):
+            raise _refused("the image's URL leads to a private address")
+        return addresses[0]
+
+
+def is_public(text: str) -> bool:
+    """Whether an address is one of the public internet, in whatever disguise."""
+    address = ipaddress.ip_address(text.partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]
+        if address in _NAT64:
+            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        if inner is not None:
+            return is_public(str(inner))
+    return address.is_global and not address.is_multicast
+
+
+def _refused(message: str) -> ProxyError:
+    return BadRequest(message, param="image_url")
