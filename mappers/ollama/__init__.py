@@ -1,0 +1,43 @@
+"""Ollama's API as of its release of November 2026 (docs.ollama.com/api, with the types of its source, api/types.go).
+
+Chat, generate (with suffix and raw), embed and embeddings, tags and show. Streams are newline-delimited JSON and the
+default; durations are nanoseconds. An empty conversation or prompt, which loads or unloads a model, is refused in
+front of other APIs.
+"""
+
+from typing import Any
+
+from mooltiproxy.errors import ProxyError
+from mooltiproxy.mapping.dialect import Dialect
+
+from . import chat, embed, generate, models
+
+
+def write_error(error: ProxyError, request_id: str) -> dict[str, Any]:
+    """The body of an error answer and the last line of a stream that fails; the id has its place in a header only."""
+    return {"error": str(error)}
+
+
+def _tells_version(status: int, body: Any) -> bool:
+    """Whether an answer to GET /api/version is one of this API's; llama.cpp's server has /api/tags but not this."""
+    return status == 200 and isinstance(body, dict) and isinstance(body.get("version"), str)
+
+
+dialect = Dialect(
+    name="ollama",
+    doc="Ollama: chat, generate, embed, tags, show",
+    base="",
+    endpoints=(
+        chat.endpoint,
+        generate.endpoint,
+        embed.endpoint,
+        embed.old_endpoint,
+        models.tags_endpoint,
+        models.show_endpoint,
+    ),
+    write_error=write_error,
+    write_stream_error=write_error,
+    probe=("/api/version", _tells_version),
+    # Models are created, copied, pulled and deleted by an operator, not through the proxy.
+    other_paths=frozenset(["/", "/api/version", "/api/ps"]),
+)

@@ -1,0 +1,104 @@
+"""`POST /api/chat`: requests."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from mooltiproxy.errors import BadRequest
+from mooltiproxy.mapping.dialect import Config, Endpoint, Written
+from mooltiproxy.mapping.fields import Fields
+from mooltiproxy.mapping.neutral import NOWHERE, Asked, Request, Tool
+
+from .common import read_common, write_common
+from .lines import CHAT, read_answer, write_answer
+from .messages import MessageReader, MessageWriter
+from .stream import Reader, Writer
+
+NO_ARGUMENTS = {"type": "object", "properties": {}}
+
+
+def read_request(body: Any, asked: Asked = NOWHERE) -> Request:
+    """The neutral form of a client's request; raises BadRequest that names the field at fault."""
+    fields = Fields(body)
+    request = Request(model=fields.text("model"))
+    messages = MessageReader()
+    request.turns = messages.read(fields)
+    if not request.turns:
+        raise nothing_asked("messages")
+    request.tools = [_read_tool(tool) for tool in fields.objects("tools")]
+    read_common(fields, request)
+    request.extra.update({**messages.extra, **fields.leftovers()})
+    return request
+
+
+def nothing_asked(name: str) -> BadRequest:
+    """The error for a request that only loads or unloads a model."""
+    return BadRequest(
+        f"{name}: it is empty. That asks an Ollama server to load or unload a model, and the target speaks another API "
+        "that has no words for this: send something to be answered",
+        param=name,
+    )
+
+
+def _read_tool(tool: Fields) -> Tool:
+    kind = tool.text("type") or "function"
+    if kind != "function":
+        raise tool.wrong("type", f"function: tools of the type {kind!r} cannot be translated")
+    function = tool.required_object("function")
+    return Tool(function.required_text("name"), function.text("description"), function.plain("parameters"))
+
+
+def write_request(request: Request, config: Config) -> Written:
+    """A request for an Ollama server; raises BadRequest for what it cannot be asked."""
+    if request.prompt is not None:
+        raise BadRequest("this endpoint of the target takes messages, not a prompt", param="prompt")
+    dropped: list[str] = []
+    messages = MessageWriter(dropped).write(request.turns)
+    body: dict[str, Any] = {"model": request.model or "", "messages": messages}
+    tools = _write_tools(request, dropped)
+    if tools:
+        body["tools"] = tools
+    body.update(write_common(request, dropped))
+    return Written(body, tuple(dropped))
+
+
+def _write_tools(request: Request, dropped: list[str]) -> list[dict[str, Any]]:
+    """The tools that the choice allows: the API has no choice but that of what to offer."""
+    choice = request.tool_choice
+    tools = [] if choice and choice.mode == "none" else request.tools
+    if choice and choice.names:
+        tools = _named(tools, choice.names)
+    if choice and choice.mode == "required":
+        dropped.append("tool_choice")
+    if tools and request.parallel_tool_calls is False:
+        dropped.append("parallel_tool_calls")
+    if any(tool.strict for tool in tools):
+        dropped.append("tools.strict")
+    return [_write_tool(tool) for tool in tools]
+
+
+def _named(tools: Sequence[Tool], names: Sequence[str]) -> list[Tool]:
+    missing = set(names) - {tool.name for tool in tools}
+    if missing:
+        raise BadRequest(f"tool_choice names {', '.join(sorted(missing))}, which is not in tools", param="tool_choice")
+    return [tool for tool in tools if tool.name in names]
+
+
+def _write_tool(tool: Tool) -> dict[str, Any]:
+    described = {} if tool.description is None else {"description": tool.description}
+    parameters = NO_ARGUMENTS if tool.schema is None else tool.schema
+    return {"type": "function", "function": {"name": tool.name, **described, "parameters": parameters}}
+
+
+endpoint = Endpoint(
+    kind="chat",
+    paths=("/api/chat",),
+    read_request=read_request,
+    write_request=write_request,
+    read_answer=partial(read_answer, CHAT),
+    write_answer=partial(write_answer, CHAT),
+    stream_reader=partial(Reader, CHAT),
+    stream_writer=partial(Writer, CHAT),
+    framing="ndjson",
+    keepalive=b"",
+)

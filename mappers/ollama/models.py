@@ -1,0 +1,189 @@
+"""`GET /api/tags` and `POST /api/show`: the models of a server, and one of them."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from mooltiproxy.errors import BadRequest, NotFound, UpstreamBroken
+from mooltiproxy.mapping.dialect import Config, Endpoint, Written
+from mooltiproxy.mapping.fields import Fields
+from mooltiproxy.mapping.gather import failure_error
+from mooltiproxy.mapping.neutral import NOWHERE, Asked, ModelInfo, ModelsAnswer, ModelsRequest
+from mooltiproxy.mapping.upstream_errors import failure_in
+
+LATEST = ":latest"
+"""What a name without a tag means."""
+
+CAPABILITIES = ("completion", "tools")
+"""What is said of a model of which nothing is known: clients that work with tools ask no model that lacks the word,
+and a target that knows none says so itself."""
+
+_DETAILS = ("format", "family", "parameter_size", "quantization_level")
+
+
+def read_tags_request(body: Any, asked: Asked = NOWHERE) -> ModelsRequest:
+    """The question for all models; it has no body."""
+    return ModelsRequest()
+
+
+def read_show_request(body: Any, asked: Asked = NOWHERE) -> ModelsRequest:
+    """The question for one model; raises BadRequest where none is named."""
+    fields = Fields(body)
+    model = fields.text(fields.first("model", "name"))
+    if not model:
+        raise fields.wrong("model", "the name of a model")
+    fields.flag("verbose")
+    return ModelsRequest(model, fields.leftovers())
+
+
+def write_tags_request(request: ModelsRequest, config: Config) -> Written:
+    """The list is asked for also where one model is meant: it is found among them."""
+    return Written({}, tuple(sorted(request.extra)))
+
+
+def write_show_request(request: ModelsRequest, config: Config) -> Written:
+    """The question for one model; raises BadRequest where none is named."""
+    if not request.model:
+        raise BadRequest("model: this endpoint of the target tells of one model, name it", param="model")
+    return Written({"model": request.model}, tuple(sorted(request.extra)))
+
+
+def read_tags(body: Any, request: ModelsRequest) -> ModelsAnswer:
+    """A target's models, or the one that was asked for; raises UpstreamBroken, NotFound."""
+    models = _object(body).get("models")
+    if not isinstance(models, list):
+        raise UpstreamBroken("the target's answer has no models")
+    infos = [_read_info(_name_of(model), model) for model in models if isinstance(model, dict) and _name_of(model)]
+    return ModelsAnswer(infos if request.model is None else [_one(infos, request.model)])
+
+
+def read_show(body: Any, request: ModelsRequest) -> ModelsAnswer:
+    """What a target tells of a model; raises UpstreamBroken."""
+    info = _read_info(request.model or "", _object(body))
+    facts = body.get("model_info")
+    if isinstance(facts, dict):
+        info.context = _context(facts)
+    return ModelsAnswer([info])
+
+
+def _object(body: Any) -> dict[str, Any]:
+    failure = failure_in(body)
+    if failure:
+        raise failure_error(failure)
+    if not isinstance(body, dict):
+        raise UpstreamBroken("the target's answer is no JSON object")
+    return body
+
+
+def _name_of(model: Mapping[str, Any]) -> str:
+    name = model.get("model") or model.get("name")
+    return name if isinstance(name, str) else ""
+
+
+def _read_info(name: str, model: Mapping[str, Any]) -> ModelInfo:
+    details, capabilities = model.get("details"), model.get("capabilities")
+    return ModelInfo(
+        id=name,
+        created=_seconds(model.get("modified_at")),
+        context=_integer(details.get("context_length")) if isinstance(details, dict) else None,
+        size=_integer(model.get("size")),
+        digest=model["digest"] if isinstance(model.get("digest"), str) else None,
+        details=details if isinstance(details, dict) else None,
+        capabilities=tuple(map(str, capabilities)) if isinstance(capabilities, list) else None,
+    )
+
+
+def _integer(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _context(facts: Mapping[str, Any]) -> int | None:
+    return next((_integer(value) for name, value in facts.items() if name.endswith(".context_length")), None)
+
+
+def _seconds(text: Any) -> int | None:
+    """Unix seconds of an RFC 3339 time."""
+    try:
+        return int(datetime.fromisoformat(text).timestamp())
+    except (TypeError, ValueError):
+        return None
+
+
+def _one(models: Iterable[ModelInfo], name: str) -> ModelInfo:
+    """The model of this name, which may leave out its tag where that is the usual one."""
+    for model in models:
+        if model.id.removesuffix(LATEST) == name.removesuffix(LATEST):
+            return model
+    raise NotFound(f"model '{name}' not found", code="model_not_found", param="model")
+
+
+def write_tags(answer: ModelsAnswer, request: ModelsRequest) -> dict[str, Any]:
+    """The list of models for a client."""
+    return {"models": [_write_tag(model) for model in answer.models]}
+
+
+def _write_tag(model: ModelInfo) -> dict[str, Any]:
+    """Clients tell models apart by their digest: where the target has none, the name makes it."""
+    return {
+        "name": model.id,
+        "model": model.id,
+        "modified_at": _time(model.created),
+        "size": model.size or 0,
+        "digest": model.digest or hashlib.sha256(model.id.encode()).hexdigest(),
+        "details": _write_details(model),
+        "capabilities": list(CAPABILITIES if model.capabilities is None else model.capabilities),
+    }
+
+
+def write_show(answer: ModelsAnswer, request: ModelsRequest) -> dict[str, Any]:
+    """What is known of a model, for a client; raises NotFound where the target has told nothing of it."""
+    model = _one(answer.models, request.model or "")
+    return {
+        "modelfile": "",
+        "parameters": "",
+        "template": "",
+        "details": _write_details(model),
+        "model_info": _write_facts(model),
+        "capabilities": list(CAPABILITIES if model.capabilities is None else model.capabilities),
+        "modified_at": _time(model.created),
+    }
+
+
+def _time(seconds: int | None) -> str:
+    return datetime.fromtimestamp(seconds or 0, UTC).isoformat().replace("+00:00", "Z")
+
+
+def _write_details(model: ModelInfo) -> dict[str, Any]:
+    return {**dict.fromkeys(_DETAILS, ""), "families": None, **(model.details or {})}
+
+
+def _write_facts(model: ModelInfo) -> dict[str, Any]:
+    """Agents look for the context's length under the name of the architecture."""
+    family = (model.details or {}).get("family")
+    architecture = family if isinstance(family, str) and family else "unknown"
+    facts: dict[str, Any] = {"general.architecture": architecture, "general.basename": model.id}
+    return facts if model.context is None else {**facts, f"{architecture}.context_length": model.context}
+
+
+tags_endpoint = Endpoint(
+    kind="models",
+    name="tags",
+    paths=("/api/tags",),
+    read_request=read_tags_request,
+    write_request=write_tags_request,
+    read_answer=read_tags,
+    write_answer=write_tags,
+    keepalive=b"",
+    method="GET",
+)
+show_endpoint = Endpoint(
+    kind="models",
+    name="show",
+    paths=("/api/show",),
+    read_request=read_show_request,
+    write_request=write_show_request,
+    read_answer=read_show,
+    write_answer=write_show,
+    keepalive=b"",
+)
