@@ -63,7 +63,15 @@ def discover(folder: Path | None) -> Registry:
         user = folder / name if folder else None
         if user and user.is_dir() and user.resolve() != builtin[name].resolve():
             _collect(registry, name, _open_folder(f"{USER_PACKAGE}.{name}", user), builtin=False)
+    _put_first(registry.dialects, "openai")
     return registry
+
+
+def _put_first(dialects: dict[str, Dialect], name: str) -> None:
+    """Of dialects that share a client path (`GET /v1/models`) the first counts: that with the most clients."""
+    if name in dialects:
+        rest = {other: dialects.pop(other) for other in list(dialects) if other != name}
+        dialects.update(rest)
 
 
 def _builtin_folder(name: str) -> Path:

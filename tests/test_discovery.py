@@ -42,6 +42,10 @@ def test_the_built_in_functions_and_dialects_are_found() -> None:
     assert all(found.builtin and found.doc for found in registry.mappers.values())
 
 
+def test_openais_dialect_comes_first_where_paths_are_shared() -> None:
+    assert next(iter(discover(None).dialects)) == "openai"
+
+
 def test_a_users_files_are_found_and_may_import_each_other(tmp_path: Path) -> None:
     write(
         tmp_path,

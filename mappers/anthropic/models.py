@@ -1,0 +1,109 @@
+"""`GET /v1/models` and `GET /v1/models/{model}`."""
+
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+from mooltiproxy.errors import NotFound, UpstreamBroken
+from mooltiproxy.mapping.dialect import Config, Endpoint, Written
+from mooltiproxy.mapping.gather import failure_error
+from mooltiproxy.mapping.neutral import Asked, ModelInfo, ModelsAnswer, ModelsRequest
+from mooltiproxy.mapping.upstream_errors import failure_in
+
+LIMIT = 1000
+"""The most models that one page holds."""
+
+
+def read_request(body: Any, asked: Asked) -> ModelsRequest:
+    """All models, or the one in the path; pages are not needed, since everything is on the first."""
+    return ModelsRequest(asked.model)
+
+
+def write_request(request: ModelsRequest, config: Config) -> Written:
+    """What is asked of a target is in the path alone."""
+    path = f"/v1/models/{quote(request.model, safe='')}" if request.model else f"/v1/models?limit={LIMIT}"
+    return Written({}, tuple(sorted(request.extra)), path)
+
+
+def read_answer(body: Any, request: ModelsRequest) -> ModelsAnswer:
+    """A target's models; raises UpstreamBroken where there are none."""
+    failure = failure_in(body)
+    if failure:
+        raise failure_error(failure)
+    listed = body.get("data", [body]) if isinstance(body, dict) else None
+    if not isinstance(listed, list):
+        raise UpstreamBroken("the target's answer has no list of models")
+    models = [model for model in listed if isinstance(model, dict) and isinstance(model.get("id"), str)]
+    return ModelsAnswer([_read_model(model) for model in models])
+
+
+def _read_model(model: dict[str, Any]) -> ModelInfo:
+    return ModelInfo(
+        id=model["id"],
+        created=_seconds(model.get("created_at")),
+        context=_count(model.get("max_input_tokens")),
+        max_output=_count(model.get("max_tokens")),
+    )
+
+
+def _seconds(value: Any) -> int | None:
+    try:
+        return int(datetime.fromisoformat(value).timestamp()) if isinstance(value, str) else None
+    except ValueError:
+        return None
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and value > 0 else None
+
+
+def write_answer(answer: ModelsAnswer, request: ModelsRequest) -> dict[str, Any]:
+    """The models for a client, or the one that it named; raises NotFound where the target does not have that."""
+    models = [_write_model(model) for model in answer.models]
+    if request.model is not None:
+        named = [model for model in models if model["id"] == request.model]
+        if not named:
+            raise NotFound(f"the target has no model {request.model}", code="model_not_found")
+        return named[0]
+    ids = [model["id"] for model in models]
+    return {
+        "data": models,
+        "has_more": False,
+        "first_id": ids[0] if ids else None,
+        "last_id": ids[-1] if ids else None,
+    }
+
+
+def _write_model(model: ModelInfo) -> dict[str, Any]:
+    """One model; where its age is unknown the API itself says 1970."""
+    created = datetime.fromtimestamp(model.created or 0, UTC)
+    written = {
+        "type": "model",
+        "id": model.id,
+        "display_name": model.id,
+        "created_at": created.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "lifecycle": "active",
+    }
+    limits = {"max_input_tokens": model.context, "max_tokens": model.max_output}
+    return {**written, **{name: count for name, count in limits.items() if count is not None}}
+
+
+list_endpoint = Endpoint(
+    kind="models",
+    paths=("/v1/models",),
+    read_request=read_request,
+    write_request=write_request,
+    read_answer=read_answer,
+    write_answer=write_answer,
+    method="GET",
+)
+one_endpoint = Endpoint(
+    kind="models",
+    name="model",
+    paths=("/v1/models/{model}",),
+    read_request=read_request,
+    write_request=write_request,
+    read_answer=read_answer,
+    write_answer=write_answer,
+    method="GET",
+)
