@@ -6,8 +6,10 @@ from typing import Any
 import orjson
 import pytest
 
+from mooltiproxy.config.load import from_data
 from mooltiproxy.mapping.json_edit import model_of, with_model
-from tests.servers.proxy import KEY, proxy
+from mooltiproxy.routing import Router
+from tests.servers.proxy import KEY, head, proxy
 from tests.servers.scripted import Peer, Received, answer, upstream
 
 PATH = "/chat/completions"
@@ -80,6 +82,45 @@ async def test_an_unknown_target_or_unmapped_path_is_404(headers: dict[str, str]
 
 async def test_a_query_string_never_makes_a_path_unmapped() -> None:
     assert (await asked({}, f"{PATH}?api-version=1"))[:2] == (200, b"/one/chat/completions?api-version=1")
+
+
+def gemini_target(url: str) -> dict[str, Any]:
+    renamed = {"target": "one", "name": "vendor/big:70b"}
+    return {"targets": {"default": "one", "one": {"url": url, "speaks": "gemini"}}, "models": {"big": renamed}}
+
+
+MODELS_IN_PATHS = [
+    ("POST", "/v1/models/a/b:7b:countTokens", "/v1beta/models/a/b:7b:countTokens"),
+    ("POST", "/v1beta/models/big:generateContent?alt=sse", "/v1beta/models/vendor/big:70b:generateContent?alt=sse"),
+    ("GET", "/v1beta/models/a:countTokens", "/v1beta/models/a:countTokens"),
+    ("GET", "/v1beta/models/.hidden/..b", "/v1beta/models/.hidden/..b"),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "sent"), MODELS_IN_PATHS)
+async def test_a_model_in_the_path_may_hold_slashes_and_colons(method: str, path: str, sent: str) -> None:
+    async with upstream(named) as up, proxy(gemini_target(up.url)) as running:
+        async with running.client.request(method, path, json={} if method == "POST" else None) as response:
+            assert (response.status, await response.text()) == (200, sent)
+
+
+def test_the_longest_ending_behind_a_model_wins_whatever_the_order() -> None:
+    config = from_data(gemini_target("http://127.0.0.1:1"), Path(), {"MOOLTIPROXY_KEY": KEY})
+    router = Router(config)
+    route = router.route("/v1beta/models/a:b:countTokens", None, None)
+    assert (route.entry.client_path, route.path_model) == ("/v1beta/models/{model}:countTokens", "a:b")
+    assert router.model_in("/v1beta/models/a:b:countTokens") == "a:b"
+
+
+DOT_SEGMENTS = ["..", ".", "a/..", "../a", "a/../b", "a//b", "a/./b", ""]
+
+
+@pytest.mark.parametrize("name", DOT_SEGMENTS)
+async def test_a_model_whose_name_would_lead_elsewhere_is_404(name: str) -> None:
+    async with upstream(named) as up, proxy(gemini_target(up.url)) as running:
+        received = await running.raw(head(f"GET /v1beta/models/{name}"))
+        assert received.startswith(b"HTTP/1.1 404")
+        assert not up.requests
 
 
 async def test_two_target_headers_are_refused() -> None:

@@ -1,0 +1,64 @@
+"""The names of models and of functions as the API takes them."""
+
+import re
+
+from mooltiproxy.errors import BadRequest
+from mooltiproxy.mapping.model_names import MODEL_NAME
+from mooltiproxy.mapping.neutral import Request, ToolCall
+
+MODELS = "/v1beta/models"
+_OLDER = re.compile(r"gemini-[12](?:\D|$)")
+_FUNCTION = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,63}")
+"""The service takes 128 characters by now; 64 are what every model takes."""
+
+
+def plain_model(name: str | None) -> str | None:
+    """A model's name without the collection that it may be written with (`models/x`)."""
+    return name.removeprefix("models/") if name else None
+
+
+def model_path(model: str | None, method: str = "") -> str:
+    """Where a method of a model is asked; raises BadRequest for no name and for one that no path can hold."""
+    name = plain_model(model)
+    if name is None:
+        raise BadRequest("model: this target wants to be told a model", param="model")
+    if not re.fullmatch(MODEL_NAME, name):
+        raise BadRequest("model: this cannot be the name of a model", param="model")
+    return f"{MODELS}/{name}:{method}" if method else f"{MODELS}/{name}"
+
+
+def is_older(model: str | None) -> bool:
+    """Whether a model is of the generations before Gemini 3: they think by budget, and sign no calls."""
+    return bool(_OLDER.search(model or ""))
+
+
+def is_newer(model: str | None) -> bool:
+    """Whether a model is a Gemini of generation 3 or later, as `gemini-flash-latest` is by now."""
+    return "gemini" in (model or "") and not is_older(model)
+
+
+def function_names(request: Request) -> dict[str, str]:
+    """What the target is to call each function, by the client's name; the same for a request and for its answer."""
+    names = [tool.name for tool in request.tools]
+    names += [part.name for turn in request.turns for part in turn.parts if isinstance(part, ToolCall)]
+    made = {name: name for name in names if _FUNCTION.fullmatch(name)}
+    taken = set(made)
+    for name in names:
+        if name not in made:
+            made[name] = _free(_legal(name), taken)
+            taken.add(made[name])
+    return made
+
+
+def _legal(name: str) -> str:
+    legal = re.sub(r"[^A-Za-z0-9_.:-]", "_", name)
+    return (legal if re.match(r"[A-Za-z_]", legal) else f"_{legal}")[:64]
+
+
+def _free(name: str, taken: set[str]) -> str:
+    number = 1
+    free = name
+    while free in taken:
+        number += 1
+        free = f"{name[: 63 - len(str(number))]}_{number}"
+    return free
