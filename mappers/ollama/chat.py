@@ -101,4 +101,5 @@ endpoint = Endpoint(
     stream_writer=partial(Writer, CHAT),
     framing="ndjson",
     keepalive=b"",
+    takes_image_urls=False,
 )

@@ -104,4 +104,5 @@ endpoint = Endpoint(
     stream_writer=partial(Writer, GENERATE),
     framing="ndjson",
     keepalive=b"",
+    takes_image_urls=False,
 )

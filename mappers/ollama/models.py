@@ -138,7 +138,7 @@ def _write_tag(model: ModelInfo) -> dict[str, Any]:
 
 def write_show(answer: ModelsAnswer, request: ModelsRequest) -> dict[str, Any]:
     """What is known of a model, for a client; raises NotFound where the target has told nothing of it."""
-    model = _one(answer.models, request.model or "")
+    model = answer.models[0] if len(answer.models) == 1 else _one(answer.models, request.model or "")
     return {
         "modelfile": "",
         "parameters": "",
