@@ -1,16 +1,14 @@
-"""OpenAI's API (platform.openai.com/docs/api-reference), chat completions and legacy completions."""
+"""OpenAI's API (platform.openai.com/docs/api-reference, November 2026): chat completions, Responses, legacy
+completions, embeddings and models."""
 
 from typing import Any
 
 from mooltiproxy.errors import ProxyError
 from mooltiproxy.mapping.dialect import Dialect
 
-from . import chat, completions
+from . import chat, completions, embeddings, models, responses
 
 _API_PATHS = (
-    "/models",
-    "/embeddings",
-    "/responses",
     "/moderations",
     "/audio/transcriptions",
     "/audio/translations",
@@ -49,9 +47,16 @@ def _lists_models(status: int, body: Any) -> bool:
 
 dialect = Dialect(
     name="openai",
-    doc="OpenAI: chat completions and legacy completions",
+    doc="OpenAI: chat completions, Responses, legacy completions, embeddings, models",
     base="/v1",
-    endpoints=(chat.endpoint, completions.endpoint),
+    endpoints=(
+        chat.endpoint,
+        responses.endpoint,
+        completions.endpoint,
+        embeddings.endpoint,
+        models.endpoint,
+        models.one_endpoint,
+    ),
     write_error=write_error,
     write_stream_error=write_error,
     probe=("/v1/models", _lists_models),

@@ -106,7 +106,7 @@ def _read_function(function: Fields) -> Tool:
 def _read_choice(fields: Fields) -> ToolChoice | None:
     value = fields.any("tool_choice")
     if value is None or isinstance(value, str):
-        return _choice_of_mode(fields, "tool_choice", value)
+        return choice_of_mode(fields, "tool_choice", value)
     choice = fields.required_object("tool_choice")
     kind = choice.required_text("type")
     if kind == "function":
@@ -114,7 +114,7 @@ def _read_choice(fields: Fields) -> ToolChoice | None:
     if kind != "allowed_tools":
         raise choice.wrong("type", "function or allowed_tools")
     allowed = choice.object("allowed_tools") or choice
-    mode = _choice_of_mode(allowed, "mode", allowed.text("mode") or "auto")
+    mode = choice_of_mode(allowed, "mode", allowed.text("mode") or "auto")
     names = tuple(_allowed_name(tool) for tool in allowed.objects("tools"))
     return ToolChoice(mode.mode if mode else "auto", names)
 
@@ -126,11 +126,12 @@ def _allowed_name(tool: Fields) -> str:
 def _read_function_call(fields: Fields) -> ToolChoice | None:
     value = fields.any("function_call")
     if value is None or isinstance(value, str):
-        return _choice_of_mode(fields, "function_call", value)
+        return choice_of_mode(fields, "function_call", value)
     return ToolChoice("required", (fields.required_object("function_call").required_text("name"),))
 
 
-def _choice_of_mode(fields: Fields, name: str, mode: str | None) -> ToolChoice | None:
+def choice_of_mode(fields: Fields, name: str, mode: str | None) -> ToolChoice | None:
+    """The choice that a word of the field `name` means; raises BadRequest for an unknown one."""
     if mode is None:
         return None
     if mode in _MODES:
@@ -176,7 +177,7 @@ def write_request(request: Request, config: Config) -> Written:
     body.update(_write_tools(request))
     if request.output:
         body["response_format"] = _write_format(request.output)
-    effort = _effort(request.reasoning)
+    effort = effort_of(request.reasoning)
     if effort:
         body["reasoning_effort"] = effort
     if request.user:
@@ -237,7 +238,7 @@ def _write_format(output: OutputFormat) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": schema}
 
 
-def _effort(reasoning: ReasoningOptions | None) -> str | None:
+def effort_of(reasoning: ReasoningOptions | None) -> str | None:
     """The effort word; for a budget in tokens the nearest one (the steps are those of Google's OpenAI endpoint)."""
     if reasoning is None or reasoning.effort or reasoning.budget is None:
         return reasoning.effort if reasoning else None

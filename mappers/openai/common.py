@@ -103,15 +103,16 @@ def read_usage(value: Any) -> Usage | None:
     prompt_details = value.get("prompt_tokens_details")
     answer_details = value.get("completion_tokens_details")
     return Usage(
-        prompt=_count(value, "prompt_tokens"),
-        answer=_count(value, "completion_tokens"),
-        cached=_count(prompt_details, "cached_tokens"),
-        cache_written=_count(prompt_details, "cache_write_tokens"),
-        reasoning=_count(answer_details, "reasoning_tokens"),
+        prompt=count_in(value, "prompt_tokens"),
+        answer=count_in(value, "completion_tokens"),
+        cached=count_in(prompt_details, "cached_tokens"),
+        cache_written=count_in(prompt_details, "cache_write_tokens"),
+        reasoning=count_in(answer_details, "reasoning_tokens"),
     )
 
 
-def _count(value: Any, name: str) -> int | None:
+def count_in(value: Any, name: str) -> int | None:
+    """A count of tokens in a usage object, None where it is not told."""
     count = value.get(name) if isinstance(value, dict) else None
     return int(count) if isinstance(count, int | float) and not isinstance(count, bool) else None
 

@@ -384,7 +384,7 @@ def test_an_endpoint_is_found_by_its_path() -> None:
     dialects = {"openai": dialect, "tgi": tgi.dialect}
     assert endpoint_at(dialects, "/chat/completions") == (dialect, chat.endpoint)
     assert endpoint_at(dialects, "/generate") == (tgi.dialect, tgi.text_endpoint)
-    assert endpoint_at(dialects, "/v1/models") is None
+    assert endpoint_at(dialects, "/v1/files") is None
 
 
 def test_a_body_that_is_no_json_is_refused_with_its_place() -> None:
