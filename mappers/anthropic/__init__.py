@@ -38,6 +38,13 @@ def write_error(error: ProxyError, request_id: str) -> dict[str, Any]:
     return {"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id}
 
 
+def _lists_models(status: int, body: Any) -> bool:
+    """Whether an answer to GET /v1/models is one of this API's, if only its refusal."""
+    if status >= 400:
+        return isinstance(body, dict) and body.get("type") == "error"
+    return isinstance(body, dict) and "has_more" in body and isinstance(body.get("data"), list)
+
+
 dialect = Dialect(
     name="anthropic",
     doc="Anthropic: messages, token counts and models",
@@ -45,6 +52,7 @@ dialect = Dialect(
     endpoints=(messages.endpoint, messages.count_endpoint, models.list_endpoint, models.one_endpoint),
     write_error=write_error,
     write_stream_error=write_error,
+    probe=("/v1/models", _lists_models),
     other_paths=frozenset(["/v1/messages/batches", "/messages/batches"]),
     key_field="x-api-key",
     key_prefix="",

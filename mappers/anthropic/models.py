@@ -1,12 +1,13 @@
 """`GET /v1/models` and `GET /v1/models/{model}`."""
 
+import re
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote
 
-from mooltiproxy.errors import NotFound, UpstreamBroken
+from mooltiproxy.errors import BadRequest, NotFound, UpstreamBroken
 from mooltiproxy.mapping.dialect import Config, Endpoint, Written
 from mooltiproxy.mapping.gather import failure_error
+from mooltiproxy.mapping.model_names import MODEL_NAME
 from mooltiproxy.mapping.neutral import Asked, ModelInfo, ModelsAnswer, ModelsRequest
 from mooltiproxy.mapping.upstream_errors import failure_in
 
@@ -20,8 +21,12 @@ def read_request(body: Any, asked: Asked) -> ModelsRequest:
 
 
 def write_request(request: ModelsRequest, config: Config) -> Written:
-    """What is asked of a target is in the path alone."""
-    path = f"/v1/models/{quote(request.model, safe='')}" if request.model else f"/v1/models?limit={LIMIT}"
+    """What is asked of a target is in the path alone; raises BadRequest for a name that no path can hold."""
+    path = f"/v1/models?limit={LIMIT}"
+    if request.model is not None:
+        if not re.fullmatch(MODEL_NAME, request.model):
+            raise BadRequest("model: this cannot be the name of a model", param="model")
+        path = f"/v1/models/{request.model}"
     return Written({}, tuple(sorted(request.extra)), path)
 
 
