@@ -10,6 +10,7 @@ from . import count, embeddings, models
 from .read_answer import Reader, read_answer
 from .read_request import read_request, read_stream_request
 from .write_answer import Writer, write_answer
+from .write_contents import IMAGE_HOSTS
 from .write_request import write_request
 
 _STATUS = {
@@ -62,6 +63,8 @@ chat = Endpoint(
     write_answer=write_answer,
     stream_reader=Reader,
     stream_writer=Writer,
+    takes_image_urls=False,
+    image_hosts=IMAGE_HOSTS,
 )
 chat_stream = replace(
     chat,
@@ -78,6 +81,8 @@ count_tokens = Endpoint(
     write_request=count.write_request,
     read_answer=count.read_answer,
     write_answer=count.write_answer,
+    takes_image_urls=False,
+    image_hosts=IMAGE_HOSTS,
 )
 embed_batch = Endpoint(
     kind="embeddings",

@@ -7,12 +7,11 @@ and in the same order.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 import orjson
 
 from mooltiproxy.errors import BadRequest
-from mooltiproxy.mapping.media import image_type, standard_base64
+from mooltiproxy.mapping.media import host_of, image_type, standard_base64
 from mooltiproxy.mapping.neutral import (
     Audio,
     Document,
@@ -32,7 +31,9 @@ from .names import function_names, is_newer, is_older
 SKIP = "skip_thought_signature_validator"
 """What the service takes in place of the signature of a call that it did not make itself
 (ai.google.dev/gemini-api/docs/thought-signatures)."""
-_FILE_HOSTS = ("generativelanguage.googleapis.com", "www.youtube.com", "youtube.com", "youtu.be")
+IMAGE_HOSTS = frozenset(["generativelanguage.googleapis.com"])
+"""Where files lie that were uploaded to the service."""
+_FILE_HOSTS = IMAGE_HOSTS | {"www.youtube.com", "youtube.com", "youtu.be"}
 
 
 @dataclass(slots=True)
@@ -214,5 +215,4 @@ def _media_type(part: Image | Document, data: str) -> str:
 
 def _is_googles(url: str) -> bool:
     """Whether the service reads this address itself: its own files, Cloud Storage, YouTube."""
-    parts = urlsplit(url)
-    return parts.scheme == "gs" or (parts.scheme == "https" and parts.hostname in _FILE_HOSTS)
+    return url.startswith("gs://") or (url.startswith("https://") and host_of(url) in _FILE_HOSTS)

@@ -91,8 +91,8 @@ class Endpoint:
     dialect streams elsewhere. `framing` is that of its streams unless the request asks for another. `keepalive` is
     what a client gets while the target is silent in a stream: empty where the dialect has no such thing. Endpoints
     that never stream have no `stream_reader` and `stream_writer`. `name` is needed where a dialect has several of a
-    kind. Where a target cannot follow images' URLs (`takes_image_urls`), they are fetched for it beforehand. A `GET`
-    has no body: `read_request` gets None.
+    kind. Where a target cannot follow images' URLs (`takes_image_urls`), they are fetched for it beforehand, but for
+    those of its vendor's own `image_hosts`. A `GET` has no body: `read_request` gets None.
     """
 
     kind: Kind
@@ -109,6 +109,7 @@ class Endpoint:
     method: Literal["POST", "GET"] = "POST"
     name: str = ""
     takes_image_urls: bool = True
+    image_hosts: frozenset[str] = frozenset()
 
     @property
     def label(self) -> str:

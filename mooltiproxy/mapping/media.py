@@ -3,6 +3,7 @@
 import base64
 import binascii
 import re
+from urllib.parse import urlsplit
 
 _DATA_URL = re.compile(r"data:([^;,]*)((?:;[^;,]*)*),(.*)", re.IGNORECASE | re.DOTALL)
 
@@ -32,6 +33,14 @@ def split_data_url(url: str) -> tuple[str, str] | None:
     if not parameters.lower().endswith(";base64"):
         raise ValueError("a data URL must hold base64")
     return media_type.lower() or "text/plain", standard_base64(data)
+
+
+def host_of(url: str) -> str:
+    """The host of a URL in lower case; "" where it has none."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
 
 
 def standard_base64(data: str) -> str:

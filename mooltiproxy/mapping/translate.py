@@ -33,6 +33,7 @@ from mooltiproxy.mapping.framing import (
     parse_event,
 )
 from mooltiproxy.mapping.gather import answer_of, failure_error, stream_of
+from mooltiproxy.mapping.media import host_of
 from mooltiproxy.mapping.neutral import (
     NOWHERE,
     Answer,
@@ -322,7 +323,7 @@ class DialectTranslation:
         """Translate one request; raises BadRequest where the target cannot express what it asks, and ImagesNeeded."""
         request = self.client.read_request(body, asked)
         if not self.target.takes_image_urls and isinstance(request, Request):
-            put_images(request, images)
+            put_images(request, images, self.target.image_hosts)
         return self.translated(request)
 
     def translated(self, request: Any) -> Translated:
@@ -395,14 +396,15 @@ def adapted(request: Request, kind: str) -> tuple[str, ...]:
     return dropped
 
 
-def put_images(request: Request, images: Mapping[str, Image]) -> None:
-    """Put fetched images in the place of their URLs; raises ImagesNeeded for those that are not there."""
+def put_images(request: Request, images: Mapping[str, Image], hosts: frozenset[str]) -> None:
+    """Put fetched images in the place of their URLs, but for those at `hosts`; raises ImagesNeeded for missing ones."""
     places = [parts for turn in request.turns for parts in _part_lists(turn.parts)]
     wanted = {
         part.url: None
         for parts in places
         for part in parts
         if isinstance(part, Image) and part.url is not None and part.url.startswith(("http://", "https://"))
+        if host_of(part.url) not in hosts
     }
     missing = tuple(url for url in wanted if url not in images)
     if missing:
@@ -463,7 +465,7 @@ class FunctionTranslation:
         functions = self.functions
         config: dict[str, Any] = {**functions.entry, "request": body, "dropped": [], "notes": {}}
         if functions.prompter:
-            config["render"] = renderer(functions.prompter, config)
+            config["render"] = renderer(functions.prompter, dict(config))  # a copy: or they would hold each other
         streaming = isinstance(body, dict) and body.get("stream") is True
         mapped = called("request mapper", functions.request, body, config) if functions.request else body
         whole = functions.answer and not functions.stream

@@ -10,8 +10,8 @@ from mappers.openai.chat import endpoint as openai_chat
 from mooltiproxy.errors import UpstreamBroken
 from mooltiproxy.mapping.dialect import Endpoint
 from mooltiproxy.mapping.framing import encode_sse
-from mooltiproxy.mapping.neutral import NOWHERE, Asked
-from mooltiproxy.mapping.translate import AnswerTranslator, DialectTranslation, Translated
+from mooltiproxy.mapping.neutral import NOWHERE, Asked, Image
+from mooltiproxy.mapping.translate import AnswerTranslator, DialectTranslation, ImagesNeeded, Translated
 
 SSE = Asked(model="m1", query={"alt": "sse"})
 ARRAY = Asked(model="m1")
@@ -221,6 +221,28 @@ def test_a_chat_client_gets_a_whole_answer_from_a_gemini_target(array: bool) -> 
     assert [call["id"] for call in message["tool_calls"]] == ["c1", "c2"]
     assert answer["choices"][0]["finish_reason"] == "tool_calls"
     assert answer["usage"]["total_tokens"] == 21
+
+
+def shown(url: str) -> dict[str, Any]:
+    image = {"type": "image_url", "image_url": {"url": url}}
+    return {"model": "m1", "messages": [{"role": "user", "content": [image]}]}
+
+
+def test_an_image_by_url_is_fetched_for_a_gemini_target() -> None:
+    translation = DialectTranslation(openai_chat, chat, {}, "")
+    url = "https://example.com/a.png"
+    with pytest.raises(ImagesNeeded) as caught:
+        translation.request(shown(url), NOWHERE)
+    assert caught.value.urls == (url,)
+    fetched = {url: Image(media_type="image/png", data="iVBORw0KGgo=")}
+    sent = orjson.loads(translation.request(shown(url), NOWHERE, fetched).body)
+    assert sent["contents"][0]["parts"] == [{"inlineData": {"mimeType": "image/png", "data": "iVBORw0KGgo="}}]
+
+
+def test_a_file_at_google_is_not_fetched() -> None:
+    url = "https://generativelanguage.googleapis.com/v1beta/files/abc"
+    sent = orjson.loads(asked(openai_chat, chat, shown(url)).body)
+    assert sent["contents"][0]["parts"] == [{"fileData": {"fileUri": url}}]
 
 
 def test_a_chat_clients_stream_breaks_where_a_gemini_target_reports_an_error() -> None:

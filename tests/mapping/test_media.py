@@ -1,6 +1,6 @@
 import pytest
 
-from mooltiproxy.mapping.media import data_url, split_data_url, standard_base64
+from mooltiproxy.mapping.media import data_url, host_of, split_data_url, standard_base64
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,8 @@ def test_wrapped_base64_is_joined() -> None:
 
 def test_a_data_url_is_written() -> None:
     assert data_url("image/png", "aGVs") == "data:image/png;base64,aGVs"
+
+
+@pytest.mark.parametrize(("url", "host"), [("https://Example.com:1/a", "example.com"), ("a", ""), ("http://[", "")])
+def test_the_host_of_a_url(url: str, host: str) -> None:
+    assert host_of(url) == host
