@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"mooltiproxy {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND ...", required=True)
+    commands = parser.add_subparsers(prog="mooltiproxy", title="commands", metavar="COMMAND ...", required=True)
     _add_serve(commands)
     _add(commands, "demo", "show the proxy at work before a toy model server", _demo)
     _add_check(commands)

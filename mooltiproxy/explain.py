@@ -78,7 +78,7 @@ def _request(route: Route, translated: Translated | None, query: str, body: byte
     path = path_at_target(route, plan.origin, translated, query)
     sent = translated.body if translated else body or b""
     method = "POST" if body is not None else "GET"
-    head = request_head(plan, path, method, [], translated, sent, None)
+    head = request_head(plan, plan.origin, path, method, [], translated, sent, None)
     yield ""
     yield from ("> " + line for line in (head + sent).decode("utf-8", "backslashreplace").splitlines())
 

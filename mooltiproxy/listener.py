@@ -45,18 +45,21 @@ class Current:
 class ClientConnection(web.RequestHandler):
     """One client's connection: aiohttp's own, plus a limit for slow heads and flow control towards the target."""
 
-    __slots__ = ("_listener", "busy", "head_since", "source")
+    __slots__ = ("_listener", "busy", "early", "head_since", "source")
 
     def __init__(self, listener: "Listener", options: dict[str, Any]) -> None:
         super().__init__(listener, loop=asyncio.get_running_loop(), **options)
         self._listener = listener
         self.busy = False
+        self.early = False
         self.head_since = self._listener.now()
         self.source: Pausable | None = None
 
     def data_received(self, data: bytes) -> None:
         """Called by the event loop; notes when a head begins."""
-        if not self.busy and not self.head_since:
+        if self.busy:
+            self.early = True
+        elif not self.head_since:
             self.head_since = self._listener.now()
         super().data_received(data)
 
@@ -86,6 +89,7 @@ class ClientConnection(web.RequestHandler):
             log.error("unexpected error while answering", exc_info=exc)
             error = InternalError("the proxy failed on this request")
         response = self._listener.refusal(None, error)
+        response.headers["Server"] = "mooltiproxy"
         response.force_close()
         return response
 
@@ -154,7 +158,6 @@ class Listener(web.Server):
             body=orjson.dumps(dialect.write_error(error, request_id)),
             content_type="application/json",
         )
-        response.headers["Server"] = "mooltiproxy"
         if error.status == 401:
             response.headers["WWW-Authenticate"] = "Bearer"
         if exchange is None:
@@ -182,7 +185,7 @@ class Listener(web.Server):
         if request.version not in (HttpVersion10, HttpVersion11):
             # aiohttp would answer with the request's own version in the status line.
             connection.force_close()
-            return web.Response(status=505)
+            raise ConnectionResetError
         current = self.current
         exchange = self._exchange(request, connection, current)
         request[EXCHANGE] = exchange
@@ -192,10 +195,13 @@ class Listener(web.Server):
         finally:
             self.active -= 1
             connection.busy = False
+            if connection.early:  # what came while this request was under way may be the start of the next head
+                connection.early, connection.head_since = False, self.now()
             del request[EXCHANGE]  # they hold each other: without this the body would wait for the garbage collector
             if not self.active:
                 self._idle.set()
         if not response.prepared:
+            response.headers.setdefault("Server", "mooltiproxy")
             for name, value in exchange.headers:
                 response.headers.add(name.decode("ascii"), value.decode("latin-1"))
         if isinstance(response, web.HTTPException):
@@ -206,6 +212,8 @@ class Listener(web.Server):
         try:
             if request.method in NEVER_FORWARDED:
                 raise MethodNotAllowed(f"{request.method} is never forwarded")
+            if request.headers.get("Transfer-Encoding", "chunked").lower() != "chunked":
+                raise BadRequest("no transfer coding but chunked is understood", status=501)
             return await chain(request)
         except ProxyError as error:
             return self.refusal(exchange, error)

@@ -74,7 +74,7 @@ class Router:
         Raises NotFound for an unknown target and for a path that the target does not map.
         """
         known = self._models.get(model) if target is None and model is not None else None
-        name = target or (known.target if known else self._default)
+        name = target if target is not None else known.target if known else self._default
         entries = self._entries.get(name)
         if entries is None:
             raise NotFound("there is no such target: see `targets:` in the proxy's configuration", param="target")

@@ -8,7 +8,7 @@ import pytest
 
 from mooltiproxy import listener
 from tests.servers.proxy import KEY, head, passing, proxy
-from tests.servers.scripted import answer, answering, upstream
+from tests.servers.scripted import Peer, Received, answer, answering, upstream
 
 PATH = "/chat/completions"
 START = f"POST {PATH} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\n".encode()
@@ -160,3 +160,39 @@ async def test_sender_without_a_key_is_answered_before_its_body_is_read() -> Non
         writer.write(f"POST {PATH} HTTP/1.1\r\nhost: x\r\ncontent-length: 50000000\r\n\r\n".encode())
         assert b"401" in await reader.readline()
         writer.close()
+
+
+async def test_a_transfer_coding_other_than_chunked_is_refused() -> None:
+    async with upstream(answering(answer())) as up, proxy(passing(up.url)) as running:
+        got = await running.raw(START + b"transfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n")
+        assert 400 <= status(got) <= 501
+    assert up.requests == []
+
+
+async def test_half_a_head_behind_a_request_is_cut_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "HEAD_TIMEOUT", 0.5)
+    may_answer = asyncio.Event()
+
+    async def script(peer: Peer, received: Received) -> None:
+        await may_answer.wait()
+        await peer.send(answer())
+
+    async with upstream(script) as up, proxy(passing(up.url)) as running:
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        writer.write(START + b"content-length: 0\r\n\r\n")
+        await up.asked.wait()
+        writer.write(b"POST / HT")
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        may_answer.set()
+        async with asyncio.timeout(3):
+            assert (await reader.read()).startswith(b"HTTP/1.1 200")
+        writer.close()
+
+
+@pytest.mark.parametrize("path", ["/ping", PATH, "/unknown"])
+async def test_no_answer_of_ours_says_what_it_is_made_with(path: str) -> None:
+    async with proxy(passing("http://127.0.0.1:1")) as running:
+        for method in ("GET", "OPTIONS"):
+            async with running.client.request(method, path) as response:
+                assert response.headers["server"] == "mooltiproxy"

@@ -7,6 +7,9 @@ from typing import Any, Self
 
 from mooltiproxy.errors import BadRequest
 
+MAX_TEXTS = 256
+"""Strings of one field: each stop string costs time at every piece of an answer."""
+
 
 class Fields:
     """One JSON object of a client's body, read field by field; `leftovers` are the fields that nobody asked for.
@@ -85,8 +88,8 @@ class Fields:
         value = self.number(name, low, high)
         if value is None:
             return None
-        if value != int(value):
-            raise self.wrong(name, "an integer")
+        if value != int(value) or abs(value) >= 2**63:
+            raise self.wrong(name, "an integer of at most 64 bits")
         return int(value)
 
     def _check_bounds(self, name: str, value: float, low: float | None, high: float | None) -> None:
@@ -101,6 +104,8 @@ class Fields:
         values = [value] if isinstance(value, str) else value or []
         if not isinstance(values, list) or not all(isinstance(one, str) for one in values):
             raise self.wrong(name, "a string or a list of strings")
+        if len(values) > MAX_TEXTS:
+            raise self.wrong(name, f"at most {MAX_TEXTS} strings")
         return tuple(one for one in values if one)
 
     def items(self, name: str) -> list[Any] | None:

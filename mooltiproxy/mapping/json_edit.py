@@ -12,7 +12,7 @@ import orjson
 from mooltiproxy.errors import BadRequest
 from mooltiproxy.mapping.translate import loads_request
 
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\],:]', re.DOTALL)
+_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\],:]', re.DOTALL)
 
 
 def model_of(body: bytes) -> str | None:

@@ -5,7 +5,7 @@ request's answer is to be read: `answer()` gives the translator for what the tar
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -110,6 +110,12 @@ class Translated:
     dropped: tuple[str, ...] = ()
 
 
+MAX_DEPTH = 128
+"""Levels of a body that is to be translated: what reads and writes it on both sides has bounds of its own."""
+MAX_WHOLE = 64 * 1024 * 1024
+"""Bytes of an answer that has to be gathered before it can be translated."""
+
+
 class ImagesNeeded(Exception):
     """The target cannot fetch images itself: these URLs have to be fetched for it."""
 
@@ -135,6 +141,11 @@ class Translation(Protocol):
         """
 
 
+def _check_size(size: int) -> None:
+    if size > MAX_WHOLE:
+        raise UpstreamBroken(f"the target's answer is longer than {MAX_WHOLE} bytes")
+
+
 class _Whole:
     """Gathers a whole JSON body, then hands it to `finish`."""
 
@@ -151,6 +162,7 @@ class _Whole:
 
     def feed(self, data: bytes) -> bytes:
         self._data += data
+        _check_size(len(self._data))
         return b""
 
     def end(self) -> bytes:
@@ -184,12 +196,15 @@ class _GatheredStream:
         self._events = events
         self._finish = finish
         self._seen: list[StreamEvent] = []
+        self._size = 0
 
     @property
     def done(self) -> bool:
         return self._events.done
 
     def feed(self, data: bytes) -> bytes:
+        self._size += len(data)
+        _check_size(self._size)
         self._read(self._decoder.feed(data))
         return b""
 
@@ -334,7 +349,7 @@ class DialectTranslation:
         written = self.target.write_request(request, self.config)
         streaming = isinstance(request, Request) and request.stream
         return Translated(
-            body=b"" if self.target.method == "GET" else orjson.dumps(written.body),
+            body=b"" if self.target.method == "GET" else dumps(written.body),
             answer=lambda media_type, fields: self._answer(request, media_type, fields),
             streaming=streaming,
             path=written.path or (self.target.stream_path if streaming else None) or self.path,
@@ -591,12 +606,29 @@ def dumps_event(body: Any) -> bytes:
 
 
 def loads_request(data: bytes) -> Any:
-    """A client's JSON body; raises BadRequest that says where it breaks off."""
+    """A client's JSON body; raises BadRequest that says where it breaks off, or that it is nested too deeply."""
     try:
-        return orjson.loads(data)
+        value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         where = f"line {error.lineno} column {error.colno}"
         raise BadRequest(f"the body is not valid JSON: {error.msg} at {where}") from error
+    if data.count(b"{") + data.count(b"[") > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
+        raise BadRequest(f"the body is nested deeper than {MAX_DEPTH} levels")
+    return value
+
+
+def _deeper_than(value: Any, depth: int) -> bool:
+    """Whether a JSON value is nested deeper than this."""
+    level = [value]
+    for _ in range(depth):
+        level = [inner for outer in level if isinstance(outer, dict | list) for inner in _children(outer)]
+        if not level:
+            return False
+    return True
+
+
+def _children(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
 
 
 class _FunctionEvents:

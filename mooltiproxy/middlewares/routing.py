@@ -9,6 +9,8 @@ from mooltiproxy.exchange import EXCHANGE, Exchange
 from mooltiproxy.mapping.json_edit import model_of, with_model
 from mooltiproxy.routing import Router, split_target
 
+PLAIN = ("", "identity")
+
 
 def routing(
     router: Router, endpoints: Mapping[str, Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]]
@@ -54,7 +56,8 @@ async def asked_model(exchange: Exchange, router: Router) -> str | None:
     in_path = router.model_in(exchange.path)
     if in_path is not None:
         return in_path
-    if not is_json(exchange.request):
+    request = exchange.request
+    if not request.can_read_body or not is_json(request) or request.headers.get("Content-Encoding", "") not in PLAIN:
         return None
     return model_of(await exchange.body())
 

@@ -6,6 +6,7 @@ is closed, never reused.
 """
 
 import asyncio
+import select
 from collections.abc import Callable
 from typing import Protocol, cast
 
@@ -70,6 +71,7 @@ class Connection(asyncio.Protocol):
         self._receiver: Receiver | None = None
         self._drained: asyncio.Event | None = None
         self._paused = False
+        self._poll: select.poll | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the event loop."""
@@ -150,8 +152,18 @@ class Connection(asyncio.Protocol):
             self.timed_out(self._phase)
 
     def is_usable(self) -> bool:
-        """Whether an idle connection can take a request."""
-        return not self.closed and not self._transport.is_closing()
+        """Whether an idle connection can take a request: nothing may have come, neither an end nor a byte."""
+        return not self.closed and not self._transport.is_closing() and not self._readable()
+
+    def _readable(self) -> bool:
+        """Whether the socket has something that the event loop has not seen yet."""
+        if self._poll is None:
+            made = self._transport.get_extra_info("socket")
+            if made is None or not hasattr(select, "poll"):
+                return False
+            self._poll = select.poll()
+            self._poll.register(made.fileno(), select.POLLIN)
+        return bool(self._poll.poll(0))
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "busy" if self._receiver else "idle"

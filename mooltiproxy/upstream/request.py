@@ -19,7 +19,8 @@ class Plan:
     """What the configuration decides about requests to one target, put together once."""
 
     origin: Origin
-    fixed_fields: bytes
+    host_field: bytes
+    key_field: bytes
     translated_fields: bytes
     follow_redirects: bool
 
@@ -27,14 +28,14 @@ class Plan:
     def of(cls, target: Target, dialect: Dialect | None) -> "Plan":
         """The plan of a target where it speaks this dialect, which says how the target's key is sent."""
         origin = Origin.of(target.url)
-        fields = b"host: " + origin.authority.encode("ascii" if origin.authority.isascii() else "idna") + b"\r\n"
+        fields = b""
         name, prefix = (dialect.key_field, dialect.key_prefix) if dialect else ("authorization", "Bearer ")
         if target.key:
-            fields += f"{name}: {prefix}{target.key}\r\n".encode()
+            fields = f"{name}: {prefix}{target.key}\r\n".encode()
         fixed = dialect.fixed_fields if dialect else {}
         translated = "content-type: application/json\r\naccept-encoding: identity\r\n"
         translated += "".join(f"{name}: {value}\r\n" for name, value in fixed.items())
-        return cls(origin, fields, translated.encode(), target.preserve_method)
+        return cls(origin, origin.host_field, fields, translated.encode(), target.preserve_method)
 
 
 def path_at_target(route: Route, origin: Origin, translated: Translated | None, query: str) -> str:
@@ -50,6 +51,7 @@ def path_at_target(route: Route, origin: Origin, translated: Translated | None, 
 
 def request_head(
     plan: Plan,
+    origin: Origin,
     path: str,
     method: str,
     fields: Iterable[tuple[bytes, bytes]],
@@ -59,7 +61,9 @@ def request_head(
 ) -> bytes:
     """The head of a request. `body` is None where it follows in pieces: `length` bytes, or None for unknown."""
     method = (translated.method if translated else None) or method
-    parts = [f"{method} {path} HTTP/1.1\r\n".encode("utf-8", "surrogateescape"), plan.fixed_fields]
+    host_field = plan.host_field if origin is plan.origin else origin.host_field
+    line = f"{method} {path} HTTP/1.1\r\n".encode("utf-8", "surrogateescape")
+    parts = [line, host_field, plan.key_field]
     for name, value in headers.for_target(fields, translated=translated is not None):
         parts += (name, b": ", value, b"\r\n")
     if translated is not None:

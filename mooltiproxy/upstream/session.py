@@ -28,6 +28,11 @@ class Origin:
     authority: str
     base: str
 
+    @property
+    def host_field(self) -> bytes:
+        """The `Host` that requests to it carry."""
+        return b"host: " + self.authority.encode("ascii" if self.authority.isascii() else "idna") + b"\r\n"
+
     @classmethod
     def of(cls, url: str) -> "Origin":
         """The origin of a target's url, which the configuration has validated."""

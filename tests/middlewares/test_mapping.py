@@ -222,3 +222,62 @@ async def test_debug_logs_both_bodies_on_both_sides_with_keys_masked(caplog: pyt
         assert what in logged
     assert "my key is ***" in logged
     assert KEY not in logged
+
+
+async def test_a_stream_whose_last_word_came_ends_cleanly_though_the_target_hangs() -> None:
+    async def script(peer: Peer, received: Received) -> None:
+        await peer.send(STREAM_HEAD + LAST)
+        await peer.gone()
+
+    for body in (CHAT, STREAMED):
+        async with upstream(script) as up:
+            config = tgi(up.url, **STREAM) | {"system": {"timeout": {"idle": 0.3}}}
+            async with proxy(config) as running, running.client.post(PATH, json=body) as response:
+                assert response.status == 200
+                text = await response.text()
+        assert "there" in text
+        assert "error" not in text
+
+
+async def test_an_error_that_drips_or_hangs_is_told_soon_with_its_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mooltiproxy.upstream.relay.ERROR_PATIENCE", 0.2)
+
+    async def script(peer: Peer, received: Received) -> None:
+        await peer.send(b"HTTP/1.1 503 Busy\r\ncontent-length: 1000\r\n\r\n{")
+        await peer.gone()
+
+    assert (await asked(script, CHAT))[0] == 503
+
+
+async def test_a_whole_answer_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mooltiproxy.mapping.translate.MAX_WHOLE", 1000)
+    assert (await asked(answering(answer(b"x" * 2000)), CHAT))[0] == 502
+
+
+@pytest.mark.parametrize(
+    "field",
+    [{"max_tokens": 1e300}, {"seed": 1.9e19}, {"stop": ["x"] * 1000}, {"response_format": "DEEP"}],
+)
+async def test_what_cannot_be_written_again_is_400(field: dict[str, Any]) -> None:
+    body = orjson.dumps(CHAT | field).replace(b'"DEEP"', b'{"a":' * 200 + b"1" + b"}" * 200)
+    async with upstream(answering(WHOLE)) as up, proxy(tgi(up.url)) as running:
+        async with running.client.post(PATH, data=body, headers={"content-type": "application/json"}) as response:
+            assert response.status == 400
+
+
+async def test_a_followed_redirect_after_a_sign_of_life_goes_on_in_the_same_answer() -> None:
+    async def script(peer: Peer, received: Received) -> None:
+        if received.line.split()[1] == "/moved":
+            await peer.send(STREAM_HEAD + LAST + END)
+        else:
+            await asyncio.sleep(0.3)
+            await peer.send(answer(b"", "location: /moved", status="307 Moved"))
+
+    async with upstream(script) as up:
+        config = tgi(up.url, **STREAM)
+        config["targets"]["one"] |= {"preserveMethod": True, "keepalive": 0.1}
+        async with proxy(config) as running, running.client.post(PATH, json=STREAMED) as response:
+            text = await response.text()
+    assert text.startswith(": keep-alive")
+    assert "HTTP/1.1" not in text
+    assert text.endswith("data: [DONE]\n\n")

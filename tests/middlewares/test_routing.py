@@ -178,3 +178,19 @@ async def test_a_users_own_middleware_is_an_ordinary_aiohttp_middleware(tmp_path
                 assert "x-request-id" in response.headers
             async with running.client.post(PATH, data=b"{}") as response:
                 assert response.status == 200
+
+
+async def test_an_empty_target_is_no_target() -> None:
+    assert (await asked({"target": ""}))[0] == 404
+    assert (await asked({}, f"/to/{PATH}"))[0] == 404
+
+
+async def test_a_request_without_a_body_is_routed_whatever_type_it_announces() -> None:
+    async with upstream(named) as up, proxy(two_targets(up.url)) as running:
+        async with running.client.get(PATH, headers={"content-type": "application/json"}) as response:
+            assert response.status == 200
+
+
+def test_a_large_body_is_edited_in_little_time_and_memory() -> None:
+    body = b'{"model": "a", "image": "' + b"A" * 32_000_000 + b'"}'
+    assert with_model(body, "b").startswith(b'{"model": "b", "image": "AAA')

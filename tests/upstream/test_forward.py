@@ -1,6 +1,7 @@
 """What the forwarder does with bodies, headers, broken upstreams and leaving clients."""
 
 import asyncio
+import gc
 import io
 import socket
 from collections.abc import AsyncIterator
@@ -9,6 +10,8 @@ import aiohttp
 import pytest
 from yarl import URL
 
+from mooltiproxy.exchange import Exchange
+from mooltiproxy.upstream.relay import Relay
 from tests.servers.proxy import BEARER, KEY, head, passing, proxy
 from tests.servers.scripted import STREAM_HEAD, Peer, Received, Script, answer, answering, chunk, upstream
 
@@ -537,3 +540,34 @@ async def test_a_thousand_streams_at_once_are_each_exact() -> None:
         async with aiohttp.ClientSession(base_url=running.url, headers=BEARER, connector=connector) as client:
             results = await asyncio.gather(*(one(number) for number in range(1000)))
     assert all(results)
+
+
+async def test_a_connection_that_the_target_closed_quietly_costs_no_request() -> None:
+    async def script(peer: Peer, received: Received) -> None:
+        await peer.send(answer())
+        peer.writer.close()
+
+    async with upstream(script) as up, proxy(passing(up.url)) as running:
+        for _ in range(20):
+            async with running.client.post(PATH, data=BODY) as response:
+                assert response.status == 200
+
+
+@pytest.mark.parametrize("ending", ["whole", "cut"])
+async def test_a_request_leaves_nothing_for_the_garbage_collector(ending: str) -> None:
+    async def script(peer: Peer, received: Received) -> None:
+        if ending == "whole":
+            await peer.send(answer())
+        else:
+            peer.abort()
+
+    gc.collect()
+    gc.disable()
+    try:
+        async with upstream(script) as up, proxy(passing(up.url)) as running:
+            async with running.client.post(PATH, data=BODY) as response:
+                await response.read()
+            await asyncio.sleep(0.05)
+            assert [found for found in gc.get_objects() if isinstance(found, Exchange | Relay)] == []
+    finally:
+        gc.enable()
