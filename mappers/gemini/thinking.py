@@ -46,7 +46,8 @@ def read_thinking(config: ProtoFields, extra: dict[str, Any]) -> ReasoningOption
         raise thinking.wrong("thinkingBudget", "either a budget or a level")
     if level is not None and level not in _LEVELS.values():
         raise thinking.wrong("thinkingLevel", f"one of {', '.join(dict.fromkeys(_LEVELS.values()))}")
-    options = ReasoningOptions(level.lower() if level else None, budget, thinking.flag("includeThoughts"))
+    # Unless it is asked for them, this API does not show thoughts.
+    options = ReasoningOptions(level.lower() if level else None, budget, thinking.flag("includeThoughts") or False)
     if budget == DYNAMIC:
         options.budget = None
         extra[thinking.where("thinkingBudget")] = budget
@@ -64,8 +65,10 @@ def write_thinking(request: Request, dropped: list[str]) -> dict[str, Any]:
         written = _written_effort(options.effort, request.model or "", dropped)
     elif options.budget is not None:
         written = {"thinkingBudget": _allowed("budget", options.budget, request.model or "", dropped)}
-    if options.show is not None:
-        written["includeThoughts"] = options.show
+    thinks = bool(written) and written.get("thinkingBudget") != 0
+    # Other APIs show their thoughts unless told not to.
+    if options.show or (options.show is None and thinks):
+        written["includeThoughts"] = True
     return written
 
 

@@ -154,7 +154,7 @@ def test_what_has_no_place_can_be_named() -> None:
         "generationConfig.thinkingConfig.thinkingBudget",
         "safetySettings",
     ]
-    assert request.reasoning == ReasoningOptions()
+    assert request.reasoning == ReasoningOptions(show=False)
 
 
 def test_the_path_says_how_an_answer_is_streamed() -> None:
@@ -333,10 +333,10 @@ def test_a_schema_of_googles_subset_becomes_json_schema() -> None:
     ("thinking", "options"),
     [
         ({"includeThoughts": True, "thinkingBudget": 1024}, ReasoningOptions(None, 1024, True)),
-        ({"thinkingBudget": 0}, ReasoningOptions(None, 0)),
-        ({"thinkingLevel": "HIGH"}, ReasoningOptions("high")),
-        ({"thinkingLevel": "xhigh"}, ReasoningOptions("xhigh")),
-        ({"thinkingLevel": "THINKING_LEVEL_UNSPECIFIED"}, ReasoningOptions()),
+        ({"thinkingBudget": 0}, ReasoningOptions(None, 0, False)),
+        ({"thinkingLevel": "HIGH"}, ReasoningOptions("high", None, False)),
+        ({"thinkingLevel": "xhigh"}, ReasoningOptions("xhigh", None, False)),
+        ({"thinkingLevel": "THINKING_LEVEL_UNSPECIFIED"}, ReasoningOptions(show=False)),
     ],
 )
 def test_thinking_is_read(thinking: dict[str, Any], options: ReasoningOptions) -> None:

@@ -142,31 +142,40 @@ def test_formats_are_written() -> None:
         (OLD, {"effort": "low"}, {"thinkingBudget": 1024}, ()),
         (OLD, {"effort": "medium"}, {"thinkingBudget": 8192}, ()),
         (OLD, {"effort": "max"}, {"thinkingBudget": 24576}, ()),
-        (
-            OLD,
-            {"budget": 31999, "show": True},
-            {"thinkingBudget": 24576, "includeThoughts": True},
-            ("budget 31999->24576",),
-        ),
+        (OLD, {"budget": 31999}, {"thinkingBudget": 24576}, ("budget 31999->24576",)),
         ("gemini-2.5-pro", {"effort": "none"}, {"thinkingBudget": 128}, ("effort 0->128",)),
         ("gemini-2.5-pro", {"budget": 31999}, {"thinkingBudget": 31999}, ()),
         (NEW, {"effort": "medium"}, {"thinkingLevel": "MEDIUM"}, ()),
         (NEW, {"effort": "xhigh"}, {"thinkingLevel": "XHIGH"}, ()),
         (NEW, {"budget": 2000}, {"thinkingBudget": 2000}, ()),
-        (NEW, {"show": True}, {"includeThoughts": True}, ()),
     ],
 )
 def test_thinking_is_a_budget_for_old_models_and_a_level_for_new_ones(
     model: str, options: dict[str, Any], thinking: dict[str, Any], dropped: tuple[str, ...]
 ) -> None:
-    sent = written(model=model, reasoning=ReasoningOptions(**options))
+    sent = written(model=model, reasoning=ReasoningOptions(**options, show=False))
     assert sent.body["generationConfig"] == {"thinkingConfig": thinking}
     assert sent.dropped == tuple(f"clamped reasoning.{entry}" for entry in dropped)
 
 
+@pytest.mark.parametrize(
+    ("options", "thinking"),
+    [
+        (ReasoningOptions(show=True), {"includeThoughts": True}),
+        (ReasoningOptions(budget=99), {"thinkingBudget": 99, "includeThoughts": True}),
+        (ReasoningOptions(budget=99, show=False), {"thinkingBudget": 99}),
+        (ReasoningOptions(effort="none"), {"thinkingBudget": 0}),
+    ],
+)
+def test_thoughts_are_asked_for_unless_the_client_wants_none(
+    options: ReasoningOptions, thinking: dict[str, Any]
+) -> None:
+    assert written(reasoning=options).body["generationConfig"] == {"thinkingConfig": thinking}
+
+
 @pytest.mark.parametrize(("effort", "level"), [("none", "minimal"), ("max", "high")])
 def test_an_effort_that_new_models_do_not_know_is_clamped(effort: str, level: str) -> None:
-    sent = written(model=NEW, reasoning=ReasoningOptions(effort=effort))
+    sent = written(model=NEW, reasoning=ReasoningOptions(effort=effort, show=False))
     assert sent.body["generationConfig"]["thinkingConfig"] == {"thinkingLevel": level.upper()}
     assert sent.dropped == (f"clamped reasoning_effort {effort}->{level}",)
 
