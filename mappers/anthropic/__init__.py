@@ -35,7 +35,10 @@ def write_error(error: ProxyError, request_id: str) -> dict[str, Any]:
     if error.code == CONTEXT_OVERFLOW and TOO_LONG not in message.lower():
         message = f"{TOO_LONG}: {message}"
     kind = _TYPES.get(error.status) or ("api_error" if error.status >= 500 else "invalid_request_error")
-    return {"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id}
+    body: dict[str, Any] = {"type": kind, "message": message}
+    if error.code == messages.NO_THREADS:
+        body["details"] = {"error_code": error.code, "unsupported": ["thread"]}
+    return {"type": "error", "error": body, "request_id": request_id}
 
 
 def _lists_models(status: int, body: Any) -> bool:

@@ -22,6 +22,9 @@ from .stream import MessagesReader, MessagesWriter
 from .tools import is_vendor_tool, read_tools, write_tools
 from .turns import write_conversation
 
+NO_THREADS = "thread_unsupported_request"
+"""The API's code for a request that cannot be part of a conversation which the server keeps."""
+
 PING = b'event: ping\ndata: {"type": "ping"}\n\n'
 
 _NATIVE_FIELDS: Mapping[str, type | tuple[type, ...]] = {
@@ -44,6 +47,13 @@ _EFFORT = "output_config.effort"
 def read_request(body: Any, asked: Asked = NOWHERE) -> Request:
     """The neutral form of a client's request; raises BadRequest that names the field at fault."""
     fields = Fields(body)
+    if fields.any("thread") is not None:
+        # Without the server's memory the client must send the whole conversation: this code makes the SDK do so.
+        raise BadRequest(
+            "thread: the proxy keeps no conversations: send all messages, without a thread",
+            param="thread",
+            code=NO_THREADS,
+        )
     request = Request(model=fields.text("model"), include_usage=True)
     blocks = BlockReader()
     request.turns = [*blocks.system(fields), *blocks.messages(fields)]

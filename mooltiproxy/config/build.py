@@ -191,7 +191,13 @@ class _Target:
         path = below_base(dialect, endpoint.paths[0])
         fallbacks = dict(self._translated(dialect, endpoint)) if "endpoints" not in self._values else {}
         for client_path in endpoint.paths:
-            yield client_path, MappingEntry(client_path, path, None, dialect, fallbacks.get(client_path))
+            if not self._is_anothers(dialect, endpoint, client_path):
+                yield client_path, MappingEntry(client_path, path, None, dialect, fallbacks.get(client_path))
+
+    def _is_anothers(self, dialect: Dialect, endpoint: Endpoint, client_path: str) -> bool:
+        """Whether clients of this path are another dialect's: several dialects list models at the same place."""
+        owner = endpoint_at(self._registry.dialects, client_path)
+        return endpoint.kind == "models" and owner is not None and owner[0] is not dialect
 
     def _translated(self, dialect: Dialect, endpoint: Endpoint) -> Iterator[tuple[str, MappingEntry]]:
         found = self._counterpart(endpoint)

@@ -156,6 +156,14 @@ def test_a_derived_entry_uses_the_targets_prompter(tmp_path: Path) -> None:
     assert "[INST]" in sent(entry, CHAT)["inputs"]
 
 
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/models/{model}"])
+def test_a_list_of_models_is_openais_where_dialects_share_its_path(tmp_path: Path, path: str) -> None:
+    entry = target(tmp_path, "    speaks: anthropic").mapping[path]
+    assert isinstance(entry.translation, DialectTranslation)
+    assert entry.translation.description.startswith("openai model")
+    assert untouched(target(tmp_path, "    speaks: [anthropic, openai]").mapping[path]) == (path, path)
+
+
 def test_what_a_list_speaks_passes_and_only_the_rest_is_translated(tmp_path: Path) -> None:
     found = target(tmp_path, "    speaks: [tgi, openai, tgi]")
     assert found.speaks == ("tgi", "openai")

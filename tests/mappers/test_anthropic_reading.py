@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mappers.anthropic import messages
+from mappers.anthropic import dialect, messages
 from mooltiproxy.errors import BadRequest
 from mooltiproxy.mapping.neutral import (
     Document,
@@ -276,6 +276,15 @@ def test_a_schema_is_read_under_its_present_and_its_former_name(name: str) -> No
     output = {"type": "json_schema", "schema": {"type": "object"}}
     fields: dict[str, Any] = {name: {"format": output} if name == "output_config" else output}
     assert read(**fields).output == OutputFormat("schema", {"type": "object"})
+
+
+@pytest.mark.parametrize("kind", ["create", "continue"])
+def test_a_conversation_that_the_server_should_keep_is_refused_in_the_words_that_make_clients_send_it_all(
+    kind: str,
+) -> None:
+    error = refused(thread={"type": kind})
+    details = {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
+    assert dialect.write_error(error, "r")["error"]["details"] == details
 
 
 def test_what_has_no_place_is_named() -> None:
