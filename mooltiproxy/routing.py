@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
+from urllib.parse import unquote
 
 from mooltiproxy.config.model import Config, MappingEntry, Model, Target
 from mooltiproxy.errors import NotFound
@@ -124,6 +125,7 @@ def _dialect_patterns(dialects: Mapping[str, Dialect]) -> Patterns[Dialect]:
 
 
 def _first_match(patterns: Patterns[T], path: str) -> tuple[T, str] | None:
+    path = unquote(path)  # clients escape the slashes of a model's name
     for pattern, value in patterns:
         match = pattern.fullmatch(path)
         if match:

@@ -194,3 +194,17 @@ async def test_a_request_without_a_body_is_routed_whatever_type_it_announces() -
 def test_a_large_body_is_edited_in_little_time_and_memory() -> None:
     body = b'{"model": "a", "image": "' + b"A" * 32_000_000 + b'"}'
     assert with_model(body, "b").startswith(b'{"model": "b", "image": "AAA')
+
+
+@pytest.mark.parametrize(
+    ("path", "model"),
+    [
+        ("/v1beta/models/org%2Fm1%3A7b:countTokens", "org/m1:7b"),
+        ("/v1beta/models/a%2F%2e%2e%2Fb:countTokens", None),
+        ("/v1beta/models/a%3Fb:countTokens", None),
+        ("/v1beta/models/a%252Fb:countTokens", None),
+    ],
+)
+def test_a_model_in_the_path_may_be_escaped_but_stays_a_name(path: str, model: str | None) -> None:
+    config = from_data(gemini_target("http://127.0.0.1:1"), Path(), {"MOOLTIPROXY_KEY": KEY})
+    assert Router(config).model_in(path) == model
