@@ -91,11 +91,13 @@ class BlockReader:
 
     def native(self, block: Fields, kind: str) -> dict[str, Any] | None:
         """The fields that only this dialect knows; each is noted once, by its name alone."""
-        values = {name: block.any(name) for name in NATIVE[kind]}
-        known = {name: value for name, value in values.items() if value is not None}
-        for name in known:
-            self.extra.setdefault(name, None)
-        return known or None
+        known: dict[str, Any] | None = None
+        for name in NATIVE[kind]:
+            value = block.any(name)
+            if value is not None:
+                known = {**(known or {}), name: value}
+                self.extra.setdefault(name, None)
+        return known
 
     def _parts(self, block: Fields) -> list[Part]:
         kind = block.required_text("type")
