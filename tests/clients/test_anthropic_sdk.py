@@ -320,3 +320,9 @@ async def test_claudes_errors_are_openais(tmp_path: Path) -> None:
 async def test_claudes_models_are_listed_for_openais_clients(tmp_path: Path) -> None:
     async with gpt(tmp_path) as (api, _):
         assert [model.id async for model in api.models.list()] == ["m1"]
+
+
+async def test_models_are_listed_for_anthropics_clients_too(tmp_path: Path) -> None:
+    async with claude(tmp_path, strict_anthropic) as (api, _):
+        assert [model.id async for model in api.models.list()] == ["m1"]
+        assert (await api.models.retrieve("m1")).id == "m1"
