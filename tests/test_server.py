@@ -84,7 +84,7 @@ def test_sighup_reloads_and_open_streams_go_on(toy: Toy, tmp_path: Path) -> None
         connection, response = opened_stream(port)
         (tmp_path / "config.yaml").write_text(config.replace("/info: ", "/info: , /health: "))
         process.send_signal(signal.SIGHUP)
-        assert next_line(process, "reloaded") == "INFO the configuration was reloaded\n"
+        assert process.line_with("reloaded") == "INFO the configuration was reloaded\n"
         assert get(port, "/health") == 200
         assert b'"generated_text":"' in response.read()
         connection.close()
@@ -96,7 +96,7 @@ def test_a_bad_file_changes_nothing_and_says_why(toy: Toy, tmp_path: Path) -> No
     with running_proxy(tmp_path, config) as process:
         (tmp_path / "config.yaml").write_text(config + "nonsense: 1\n")
         process.send_signal(signal.SIGHUP)
-        assert "nonsense" in next_line(process, "nonsense")
+        assert "nonsense" in process.line_with("nonsense")
         assert get(port) == 200
 
 
@@ -106,17 +106,12 @@ def test_a_reload_that_would_leave_no_master_key_is_refused(toy: Toy, tmp_path: 
     with running_proxy(tmp_path, config, key=None) as process:
         (tmp_path / "config.yaml").write_text(configured(toy, port))
         process.send_signal(signal.SIGHUP)
-        assert "master key" in next_line(process, "master key")
+        assert "master key" in process.line_with("master key")
         connection = HTTPConnection("127.0.0.1", port, timeout=10)
         connection.request("GET", "/info", headers={"Authorization": "Bearer "})
         assert connection.getresponse().status == 401
         connection.close()
         assert get(port) == 200
-
-
-def next_line(process: subprocess.Popen[str], wanted: str) -> str:
-    assert process.stderr is not None
-    return next(line for line in process.stderr if wanted in line)
 
 
 def served_with(folder: Path, config: str) -> subprocess.CompletedProcess[str]:
