@@ -47,6 +47,8 @@ class Router:
         self._dialect_patterns = _dialect_patterns(config.registry.dialects)
         self._dialects = _dialect_paths(config.registry.dialects)
         self._fallback_dialect = config.registry.dialects["openai"]
+        self._signs = [(one.sign, one) for one in config.registry.dialects.values() if one.sign]
+        self._shared = tuple({path.partition("{model}")[0] for path, _ in _shared_paths(config.registry.dialects)})
         self.wants_model = bool(config.models)
         self._missing: set[tuple[str, str]] = set()  # target and path at it: learned, forgotten at a reload
 
@@ -59,8 +61,21 @@ class Router:
             known = found[0] if found else self._fallback_dialect
         return known
 
+    def told_apart(self, path: str, headers: Mapping[str, str]) -> str:
+        """A path that several dialects have, as the one of the dialect whose clients send such headers."""
+        if not path.startswith(self._shared):
+            return path
+        for sign, dialect in self._signs:
+            if sign in headers and self.dialect_of(path) is not dialect:
+                alias = dialect.alias(path)
+                if alias in self._dialects or _first_match(self._dialect_patterns, alias):
+                    return alias
+        return path
+
     def model_in(self, path: str) -> str | None:
         """The model that a path of some dialect names (`/v1beta/models/NAME:generateContent`)."""
+        if path in self._dialects:
+            return None
         found = _first_match(self._dialect_patterns, path)
         return found[1] if found else None
 
@@ -121,7 +136,30 @@ def _compiled(paths: Iterable[tuple[str, T]]) -> Patterns[T]:
 
 def _dialect_patterns(dialects: Mapping[str, Dialect]) -> Patterns[Dialect]:
     known = dialects.values()
-    return _compiled((path, one) for one in known for endpoint in one.endpoints for path in endpoint.paths)
+    paths = ((path, one) for one in known for endpoint in one.endpoints for path in endpoint.paths)
+    aliases = ((one.alias(path), one) for path, one in _shared_paths(dialects))
+    return _compiled([*paths, *aliases])
+
+
+def _shared_paths(dialects: Mapping[str, Dialect]) -> list[tuple[str, Dialect]]:
+    """The paths of dialects with a sign that an earlier dialect has as well."""
+    owners = _owners(dialects)
+    return [
+        (path, one)
+        for one in dialects.values()
+        for endpoint in one.endpoints
+        for path in endpoint.paths
+        if one.sign and owners[path] is not one
+    ]
+
+
+def _owners(dialects: Mapping[str, Dialect]) -> dict[str, Dialect]:
+    """Whose endpoint a path is: the first dialect's that has it."""
+    table: dict[str, Dialect] = {}
+    for dialect in dialects.values():
+        for path in (path for endpoint in dialect.endpoints for path in endpoint.paths):
+            table.setdefault(path, dialect)
+    return table
 
 
 def _first_match(patterns: Patterns[T], path: str) -> tuple[T, str] | None:
@@ -135,10 +173,8 @@ def _first_match(patterns: Patterns[T], path: str) -> tuple[T, str] | None:
 
 def _dialect_paths(dialects: Mapping[str, Dialect]) -> dict[str, Dialect]:
     """By path; a path that one dialect has an endpoint for and another one only passes is the first one's."""
-    table: dict[str, Dialect] = {}
-    for dialect in dialects.values():
-        for path in (path for endpoint in dialect.endpoints for path in endpoint.paths):
-            table.setdefault(path, dialect)
+    table = _owners(dialects)
+    table |= {one.alias(path): one for path, one in _shared_paths(dialects)}
     for dialect in dialects.values():
         for path in dialect.other_paths:
             table.setdefault(path, dialect)

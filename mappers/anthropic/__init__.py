@@ -1,7 +1,6 @@
 """Anthropic's Messages API (docs.claude.com/en/api, November 2026; version 2023-06-01): messages, count_tokens, models.
 
-`GET /v1/models` is a path of OpenAI's API as well, whose clients are the more: what it lists for a client is in
-OpenAI's form, which has all that is asked for here under the same names, `data` and `id`.
+`GET /v1/models` is a path of OpenAI's API as well: clients of this one are known by their `anthropic-version`.
 """
 
 from typing import Any
@@ -56,6 +55,7 @@ dialect = Dialect(
     write_error=write_error,
     write_stream_error=write_error,
     probe=("/v1/models", _lists_models),
+    sign="anthropic-version",
     other_paths=frozenset(["/v1/messages/batches", "/messages/batches"]),
     key_field="x-api-key",
     key_prefix="",

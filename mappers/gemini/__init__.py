@@ -103,14 +103,14 @@ embed = Endpoint(
 )
 list_models = Endpoint(
     kind="models",
-    paths=("/v1beta/models",),
+    paths=("/v1beta/models", "/v1/models"),
     method="GET",
     read_request=models.read_request,
     write_request=models.write_request,
     read_answer=models.read_answer,
     write_answer=models.write_answer,
 )
-get_model = replace(list_models, name="model", paths=("/v1beta/models/{model}",))
+get_model = replace(list_models, name="model", paths=("/v1beta/models/{model}", "/v1/models/{model}"))
 
 dialect = Dialect(
     name="gemini",
@@ -122,4 +122,5 @@ dialect = Dialect(
     key_field="x-goog-api-key",
     key_prefix="",
     probe=("/v1beta/models", _lists_models),
+    sign="x-goog-api-key",
 )

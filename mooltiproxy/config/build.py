@@ -191,13 +191,15 @@ class _Target:
         path = below_base(dialect, endpoint.paths[0])
         fallbacks = dict(self._translated(dialect, endpoint)) if "endpoints" not in self._values else {}
         for client_path in endpoint.paths:
-            if not self._is_anothers(dialect, endpoint, client_path):
-                yield client_path, MappingEntry(client_path, path, None, dialect, fallbacks.get(client_path))
+            for known in self._known_as(dialect, endpoint, client_path):
+                yield known, MappingEntry(known, path, None, dialect, fallbacks.get(known))
 
-    def _is_anothers(self, dialect: Dialect, endpoint: Endpoint, client_path: str) -> bool:
-        """Whether clients of this path are another dialect's: several dialects list models at the same place."""
+    def _known_as(self, dialect: Dialect, endpoint: Endpoint, client_path: str) -> list[str]:
+        """How routing names a path: several dialects list models at the same place, and the first owns it."""
         owner = endpoint_at(self._registry.dialects, client_path)
-        return endpoint.kind == "models" and owner is not None and owner[0] is not dialect
+        if endpoint.kind != "models" or owner is None or owner[0] is dialect:
+            return [client_path]
+        return [dialect.alias(client_path)] if dialect.sign else []
 
     def _translated(self, dialect: Dialect, endpoint: Endpoint) -> Iterator[tuple[str, MappingEntry]]:
         found = self._counterpart(endpoint)
@@ -207,7 +209,8 @@ class _Target:
         path = below_base(target_dialect, target_endpoint.paths[0])
         translation = self._translation((dialect, endpoint), (target_dialect, target_endpoint))
         for client_path in endpoint.paths:
-            yield client_path, MappingEntry(client_path, path, translation, target_dialect)
+            for known in self._known_as(dialect, endpoint, client_path):
+                yield known, MappingEntry(known, path, translation, target_dialect)
 
     def _translation(
         self, client: tuple[Dialect, Endpoint], target: tuple[Dialect, Endpoint], *, instead: bool = False

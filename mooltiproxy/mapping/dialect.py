@@ -125,6 +125,8 @@ class Dialect:
     `key_field` is the header in which a target wants its key, `key_prefix` what stands before the key there.
     `fixed_fields` are headers that a target of this dialect wants with every request that we translate. `probe` is a
     path to GET and what its answer (status and JSON, None where it is none) looks like where a server speaks this.
+    `sign` is a header that its clients send and others do not: it tells them apart where several dialects have the
+    same path.
     """
 
     name: str
@@ -138,6 +140,11 @@ class Dialect:
     key_prefix: str = "Bearer "
     fixed_fields: Mapping[str, str] = field(default_factory=dict)
     probe: tuple[str, Callable[[int, Any], bool]] | None = None
+    sign: str | None = None
+
+    def alias(self, path: str) -> str:
+        """The name under which routing knows a path that another dialect has as well."""
+        return f"/@{self.name}{path}"
 
 
 F = TypeVar("F", bound=Callable[..., Any])

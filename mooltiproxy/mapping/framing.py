@@ -129,7 +129,7 @@ def encode_sse(event: Any) -> bytes:
     if isinstance(event, str):
         lines = event.replace("\r\n", "\n").replace("\r", "\n").split("\n")
         return "".join(f"data: {line}\n" for line in lines).encode() + b"\n"
-    return b"data: " + orjson.dumps(event) + b"\n\n"
+    return b"data: " + _json(event) + b"\n\n"
 
 
 def encode_named_sse(event: Any) -> bytes:
@@ -137,13 +137,20 @@ def encode_named_sse(event: Any) -> bytes:
     name = event.get("type") if isinstance(event, dict) else None
     if not isinstance(name, str):
         return encode_sse(event)
-    return b"event: " + name.encode() + b"\ndata: " + orjson.dumps(event) + b"\n\n"
+    return b"event: " + name.encode() + b"\ndata: " + _json(event) + b"\n\n"
 
 
 def encode_ndjson(event: Any) -> bytes:
-    """One line. U+2028 and U+2029 are escaped: clients that split lines by Unicode rules would cut there."""
-    line = orjson.dumps(event).replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029")
-    return line + b"\n"
+    """One line."""
+    return _json(event) + b"\n"
+
+
+def _json(event: Any) -> bytes:
+    """JSON on one line by Unicode's rules too: clients that split lines by those would cut inside a string."""
+    line: bytes = orjson.dumps(event)
+    if b"\xe2\x80" in line:
+        line = line.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029")
+    return line.replace(b"\xc2\x85", b"\\u0085") if b"\xc2\x85" in line else line
 
 
 class JSONArrayFramer:
@@ -156,7 +163,7 @@ class JSONArrayFramer:
         """These events as further elements."""
         pieces = []
         for event in events:
-            pieces.append((b",\r\n" if self._begun else b"[") + orjson.dumps(event))
+            pieces.append((b",\r\n" if self._begun else b"[") + _json(event))
             self._begun = True
         return b"".join(pieces)
 

@@ -26,6 +26,7 @@ def routing(
         if endpoint is not None:
             return await endpoint(request)
         target = named_target(exchange)
+        exchange.path = router.told_apart(exchange.path, request.headers)
         model = await asked_model(exchange, router) if router.wants_model and target is None else None
         route = exchange.route = router.route(exchange.path, target, model)
         renamed = route.model

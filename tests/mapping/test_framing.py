@@ -112,8 +112,9 @@ def test_an_endless_ndjson_line_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_unicode_line_separators_are_escaped_in_ndjson() -> None:
-    line = encode_ndjson({"a": "x\u2028y\u2029"})
-    assert b"\\u2028" in line and b"\\u2029" in line
+    for encode in (encode_ndjson, encode_sse):
+        line = encode({"a": "x\u2028y\u2029z\u0085"})
+        assert b"\\u2028" in line and b"\\u2029" in line and b"\\u0085" in line
     assert len(line.decode().splitlines()) == 1
 
 

@@ -208,3 +208,27 @@ def test_a_large_body_is_edited_in_little_time_and_memory() -> None:
 def test_a_model_in_the_path_may_be_escaped_but_stays_a_name(path: str, model: str | None) -> None:
     config = from_data(gemini_target("http://127.0.0.1:1"), Path(), {"MOOLTIPROXY_KEY": KEY})
     assert Router(config).model_in(path) == model
+
+
+MODELS = answer(b'{"object": "list", "data": [{"id": "m1", "object": "model", "created": 1, "owned_by": "me"}]}')
+
+
+@pytest.mark.parametrize(
+    ("headers", "keys"),
+    [
+        ({}, {"object", "data"}),
+        ({"anthropic-version": "2023-06-01"}, {"data", "has_more", "first_id", "last_id"}),
+        ({"x-goog-api-key": KEY}, {"models"}),
+    ],
+)
+async def test_a_path_of_several_dialects_is_answered_in_the_clients_own(
+    headers: dict[str, str], keys: set[str]
+) -> None:
+    async def script(peer: Peer, received: Received) -> None:
+        await peer.send(MODELS)
+
+    async with upstream(script) as up:
+        config = {"targets": {"default": "one", "one": {"url": up.url, "speaks": "openai"}}}
+        async with proxy(config) as running, running.client.get("/v1/models", headers=headers) as response:
+            assert response.status == 200
+            assert set(await response.json()) == keys
