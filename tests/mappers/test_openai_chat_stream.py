@@ -327,7 +327,11 @@ def test_what_is_written_is_read_again(choices: list[Choice], usage: Usage | Non
 
 
 def test_the_signature_of_a_call_crosses_both_ways() -> None:
-    events = [CallStart(0, "c1", "f", signature="c2ln"), CallArguments(0, "{}"), Finish("tool_calls")]
+    events: list[StreamEvent] = [
+        CallStart(0, "c1", "f", signature="c2ln"),
+        CallArguments(0, "{}"),
+        Finish("tool_calls"),
+    ]
     chunks = write(events)
     fragment = next(delta["tool_calls"][0] for delta in deltas(chunks) if "tool_calls" in delta)
     assert fragment["extra_content"] == {"google": {"thought_signature": "c2ln"}}
