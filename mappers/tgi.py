@@ -1,4 +1,8 @@
-"""Text Generation Inference's own API (huggingface.github.io/text-generation-inference), `/generate` and its stream."""
+"""Text Generation Inference's own API (huggingface.github.io/text-generation-inference): `/generate`, its stream, `/`.
+
+`/` is what huggingface_hub's InferenceClient asks. It takes the same requests, streams by their `stream`, answers whole
+in a list, and repeats the prompt in `generated_text` unless told otherwise.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -44,11 +48,28 @@ _ERROR_TYPES = {400: "validation", 422: "validation", 424: "generation", 429: "o
 
 def read_request(body: Any, asked: Asked = NOWHERE) -> Request:
     """The neutral form of `{inputs, parameters}`; raises BadRequest that names the field at fault."""
+    return _read_request(body, full_text=False)
+
+
+def read_root_request(body: Any, asked: Asked = NOWHERE) -> Request:
+    """The same at `/`, where the prompt is part of the answer unless the client says otherwise."""
+    return _read_request(body, full_text=True)
+
+
+def _read_request(body: Any, *, full_text: bool) -> Request:
     fields = Fields(body)
-    request = Request(prompt=fields.required_text("inputs"), stream=fields.flag("stream") or False)
+    prompt = fields.required_text("inputs")
+    request = Request(prompt=prompt, stream=fields.flag("stream") or False)
     parameters = fields.object("parameters")
     if parameters:
         _read_parameters(parameters, request)
+        wanted = parameters.flag("return_full_text")
+        full_text = full_text if wanted is None else wanted
+        left = parameters.leftovers().items()
+        request.extra.update({name: value for name, value in left if value is not False})
+    if full_text:
+        # Not `echo`: the answer has the prompt whatever the target can do, and no token of a stream is part of it.
+        request.repeats = {"inputs": prompt}
     request.extra.update(fields.leftovers())
     return request
 
@@ -69,9 +90,7 @@ def _read_parameters(parameters: Fields, request: Request) -> None:
     if not parameters.flag("do_sample") and _is_greedy(request.sampling):
         request.sampling.temperature = 0
     request.include_usage = bool(parameters.flag("details"))
-    request.echo = bool(parameters.flag("return_full_text"))
     request.output = _read_grammar(parameters)
-    request.extra.update({name: value for name, value in parameters.leftovers().items() if value is not False})
 
 
 def _is_greedy(sampling: Sampling) -> bool:
@@ -274,11 +293,16 @@ def write_answer(answer: Answer, request: Request) -> dict[str, Any]:
     """A whole answer for a client of this API."""
     choice = answer.choices[0]
     text = "".join(part.text for part in choice.parts if isinstance(part, Text)) + (choice.stop_string or "")
-    written: dict[str, Any] = {"generated_text": text}
+    written: dict[str, Any] = {"generated_text": request.repeats.get("inputs", "") + text}
     if request.include_usage:
         details = _details(choice.finish, choice.stop_string, answer.usage)
         written["details"] = {**details, "prefill": [], "tokens": []}
     return written
+
+
+def write_root_answer(answer: Answer, request: Request) -> list[dict[str, Any]]:
+    """The same for a client of `/`."""
+    return [write_answer(answer, request)]
 
 
 def _details(finish: FinishReason, stop_string: str | None, usage: Usage | None) -> dict[str, Any]:
@@ -386,7 +410,7 @@ class Writer:
         if finish is None:
             raise UpstreamBroken(UNFINISHED)
         stop = finish.stop_string or ""
-        text = "".join(self._texts) + stop
+        text = self._request.repeats.get("inputs", "") + "".join(self._texts) + stop
         self._texts.append(stop)
         last = {**self._event(stop, special=not stop), "generated_text": text}
         if self._request.include_usage:
@@ -436,16 +460,17 @@ chat_endpoint = replace(
 stream_endpoint = replace(
     text_endpoint, paths=("/generate_stream",), read_request=_read_stream_request, stream_path=None
 )
+root_endpoint = replace(text_endpoint, paths=("/",), read_request=read_root_request, write_answer=write_root_answer)
 
 dialect = Dialect(
     name="tgi",
     doc="Text Generation Inference: /generate",
     base="",
-    endpoints=(text_endpoint, chat_endpoint, stream_endpoint),
+    endpoints=(text_endpoint, chat_endpoint, stream_endpoint, root_endpoint),
     write_error=write_error,
     write_stream_error=write_error,
     probe=("/info", lambda status, body: isinstance(body, dict) and "model_id" in body),
     other_paths=frozenset(
-        ["/", "/info", "/health", "/ping", "/metrics", "/tokenize", "/chat_tokenize", "/invocations"],
+        ["/info", "/health", "/ping", "/metrics", "/tokenize", "/chat_tokenize", "/invocations"],
     ),
 )

@@ -380,7 +380,7 @@ def test_a_client_request_is_read() -> None:
     )
     assert request == Request(
         prompt="Say hi",
-        echo=True,
+        repeats={"inputs": "Say hi"},
         sampling=Sampling(temperature=0.5, max_tokens=64, stop=("END",)),
         output=OutputFormat("schema", SCHEMA),
         include_usage=True,
@@ -459,6 +459,44 @@ def test_an_unfinished_stream_is_never_closed_as_if_it_were_whole() -> None:
 def test_the_path_that_streams_always_streams() -> None:
     assert tgi.stream_endpoint.read_request({"inputs": "x"}, NOWHERE).stream
     assert not tgi.text_endpoint.read_request({"inputs": "x"}, NOWHERE).stream
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ({}, "Say: Hi"),
+        ({"parameters": {"details": False}}, "Say: Hi"),
+        ({"parameters": {"return_full_text": None}}, "Say: Hi"),
+        ({"parameters": {"return_full_text": False}}, "Hi"),
+    ],
+)
+def test_the_root_path_answers_in_a_list_and_with_the_prompt_unless_told_otherwise(
+    body: dict[str, Any], text: str
+) -> None:
+    request = tgi.root_endpoint.read_request({"inputs": "Say: ", **body}, NOWHERE)
+    answer = Answer([Choice([Text("Hi")], "stop")])
+    assert tgi.root_endpoint.write_answer(answer, request) == [{"generated_text": text}]
+    assert not request.extra
+
+
+@pytest.mark.parametrize(("wanted", "text"), [(None, "Hi"), (False, "Hi"), (True, "Say: Hi")])
+def test_other_paths_answer_with_the_prompt_only_if_told_to(wanted: bool | None, text: str) -> None:
+    request = tgi.read_request({"inputs": "Say: ", "parameters": {"return_full_text": wanted}})
+    assert tgi.write_answer(Answer([Choice([Text("Hi")], "stop")]), request) == {"generated_text": text}
+
+
+def test_a_stream_has_the_prompt_in_its_whole_text_only() -> None:
+    request = tgi.read_root_request({"inputs": "Say: ", "stream": True})
+    writer = tgi.Writer(request)
+    events = [*writer.write([TextDelta("Hi"), Finish("stop")]), *writer.end()]
+    assert [event["token"]["text"] for event in events] == ["Hi", ""]
+    assert events[-1]["generated_text"] == "Say: Hi"
+
+
+def test_the_prompt_in_the_answer_is_no_matter_of_the_target() -> None:
+    request = tgi.read_root_request({"inputs": "Say: "})
+    assert tgi.write_text_request(request, {}).body["parameters"]["return_full_text"] is False
+    assert tgi.read_text_answer([{"generated_text": "Hi"}], request).choices[0].parts == [Text("Hi")]
 
 
 def test_an_error_has_the_servers_form() -> None:
