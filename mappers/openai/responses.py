@@ -52,6 +52,9 @@ _OWN = (
 )
 """Fields without a neutral form that a target of this API gets from a client of this API."""
 
+_OWN_INNER = {"text": ("verbosity",), "reasoning": ("context", "mode")}
+"""The same within other fields."""
+
 MIN_TOKENS = 16
 """The least `max_output_tokens` that the API takes."""
 
@@ -182,7 +185,6 @@ def _read_format(output: Fields) -> OutputFormat | None:
     schema = output.plain("schema")
     if schema is None:
         raise output.wrong("schema", "a JSON Schema")
-    output.any("description")  # for people
     return OutputFormat("schema", schema, output.text("name"), output.flag("strict"))
 
 
@@ -214,10 +216,22 @@ def write_request(request: Request, config: Config) -> Written:
         body["user"] = request.user
     if request.stream:
         body["stream"] = True
+    told = _write_own(request, body)
+    return Written(body, tuple([*sorted(request.extra.keys() - told), *dropped]))
+
+
+def _write_own(request: Request, body: dict[str, Any]) -> set[str]:
+    """Add what a client of this API has said without a neutral form; gives the full names of these fields."""
     own = {name: request.repeats[name] for name in _OWN if name in request.repeats}
     body.update(own)
-    told = {*own, *(["text.verbosity"] if "text" in request.repeats else [])}
-    return Written(body, tuple([*sorted(request.extra.keys() - told), *dropped]))
+    told = set(own)
+    for outer, names in _OWN_INNER.items():
+        given = request.repeats.get(outer, {})
+        inner = {name: given[name] for name in names if given.get(name) is not None}
+        if inner:
+            body[outer] = {**body.get(outer, {}), **inner}
+            told |= {f"{outer}.{name}" for name in inner}
+    return told
 
 
 def _write_sampling(request: Request, dropped: list[str]) -> dict[str, Any]:
@@ -293,17 +307,11 @@ def _write_choice(choice: ToolChoice) -> str | dict[str, Any]:
 
 
 def _write_output(request: Request) -> dict[str, Any]:
-    body: dict[str, Any] = {}
-    text: dict[str, Any] = {"format": _write_format(request.output)} if request.output else {}
-    verbosity = request.repeats.get("text", {}).get("verbosity")
-    if verbosity is not None:
-        text["verbosity"] = verbosity
-    if text:
-        body["text"] = text
+    body: dict[str, Any] = {"text": {"format": _write_format(request.output)}} if request.output else {}
     effort = effort_of(request.reasoning)
     reasoning = {"effort": effort} if effort else {}
     if request.reasoning and request.reasoning.show:
-        reasoning["summary"] = "auto"
+        reasoning["summary"] = request.repeats.get("reasoning", {}).get("summary") or "auto"
     if reasoning:
         body["reasoning"] = reasoning
     return body
