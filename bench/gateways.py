@@ -63,6 +63,10 @@ targets:
     key: {upstream_key}
     mapping:
       /chat/completions:
+  openai:
+    url: http://127.0.0.1:{upstream}/v1
+    key: {upstream_key}
+    speaks: openai
   tgi:
     url: http://127.0.0.1:{upstream}
     key: {upstream_key}

@@ -17,20 +17,22 @@ from bench.processes import BenchError
 
 SCRIPT = Path(__file__).with_name("chat.lua")
 PATH = "/v1/chat/completions"
+MESSAGES_PATH = "/v1/messages"
 PATIENCE = 30.0
 """Seconds beyond its planned time that a load may take before it counts as hung."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """One chat request: its headers as lines, its body."""
+    """One chat request: its headers as lines, its body, the path it goes to."""
 
     headers: tuple[str, ...]
     body: bytes
+    path: str = PATH
 
     def raw(self) -> bytes:
         """The request as bytes of HTTP/1.1."""
-        head = [f"POST {PATH} HTTP/1.1", "host: bench", *self.headers, f"content-length: {len(self.body)}", "", ""]
+        head = [f"POST {self.path} HTTP/1.1", "host: bench", *self.headers, f"content-length: {len(self.body)}", "", ""]
         return "\r\n".join(head).encode() + self.body
 
 
@@ -39,8 +41,24 @@ def chat(*, stream: bool = False, target: str | None = None, size: int = 1000) -
     question = "Hello Bob. " * (size // 11 - 15)
     messages = [{"role": "system", "content": "You are Bob."}, {"role": "user", "content": question}]
     body = {"model": "bench", "messages": messages, "temperature": 0.7, "max_tokens": 256, "stream": stream}
+    return Chat(_headers(target), orjson.dumps(body))
+
+
+def chat_stream(*, target: str | None = None) -> Chat:
+    """A chat request of about 1 kB for a stream."""
+    return chat(stream=True, target=target)
+
+
+def message_stream(*, target: str | None = None) -> Chat:
+    """A request of Anthropic's API for a stream, of about 1 kB."""
+    messages = [{"role": "user", "content": "Hello Bob. " * 75}]
+    body = {"model": "bench", "system": "You are Bob.", "messages": messages, "max_tokens": 256, "stream": True}
+    return Chat((*_headers(target), "anthropic-version: 2023-06-01"), orjson.dumps(body), MESSAGES_PATH)
+
+
+def _headers(target: str | None) -> tuple[str, ...]:
     headers = (f"authorization: Bearer {CLIENT_KEY}", "content-type: application/json", "accept: */*")
-    return Chat((*headers, f"target: {target}") if target else headers, orjson.dumps(body))
+    return (*headers, f"target: {target}") if target else headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +73,7 @@ def wrk(port: int, request: Chat, folder: Path, *, connections: int, seconds: fl
     """Ask as fast as answers come; raises BenchError if a single request failed."""
     body = folder / "body.json"
     body.write_bytes(request.body)
-    url = f"http://127.0.0.1:{port}{PATH}"
+    url = f"http://127.0.0.1:{port}{request.path}"
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "-s", str(SCRIPT), url]
     command += ["--", str(body), *request.headers]
     ended = subprocess.run(command, capture_output=True, timeout=seconds + PATIENCE, check=False)

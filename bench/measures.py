@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import uvloop
 
-from bench import load
+from bench import load, translate
 from bench.gateways import Bench
 from bench.processes import Process
 
@@ -39,9 +39,9 @@ class Measure:
     longer: float = 1.0
 
 
-def _target(gateway: Bench, translated: bool) -> str | None:
+def _target(gateway: Bench, name: str | None) -> str | None:
     # Only mooltiproxy translates; beside it stands what the others do without.
-    return "tgi" if translated and gateway.name == "mooltiproxy" else None
+    return name if gateway.name == "mooltiproxy" else None
 
 
 def _cost(process: Process | None, cpu_before: float, count: load.Count, unit: str) -> Figures:
@@ -58,11 +58,11 @@ def start_up(gateway: Bench, seconds: float) -> Figures:
     return {"start-up ms": gateway.process.startup * MILLI, "RSS idle MB": gateway.process.rss() / MEGA}
 
 
-def chats(*, translated: bool = False, size: int = 1000) -> Callable[[Bench, float], Figures]:
+def chats(*, target: str | None = None, size: int = 1000) -> Callable[[Bench, float], Figures]:
     """Whole chats as fast as they are answered."""
 
     def take(gateway: Bench, seconds: float) -> Figures:
-        request = load.chat(size=size, target=_target(gateway, translated))
+        request = load.chat(size=size, target=_target(gateway, target))
         process = gateway.process
         load.wrk(gateway.port, request, gateway.folder, connections=CONNECTIONS, seconds=WARM_UP_SECONDS)
         before = process.cpu_seconds() if process else 0.0
@@ -91,11 +91,13 @@ def _percentiles(took: Sequence[float]) -> tuple[float, float]:
     return cuts[49], cuts[98]
 
 
-def streams(connections: int, *, translated: bool = False) -> Callable[[Bench, float], Figures]:
+def streams(
+    connections: int, *, target: str | None = None, asked: Callable[..., load.Chat] = load.chat_stream
+) -> Callable[[Bench, float], Figures]:
     """Streams one after the other on each of the connections; a chunk is one token of the upstream."""
 
     def take(gateway: Bench, seconds: float) -> Figures:
-        request = load.chat(stream=True, target=_target(gateway, translated))
+        request = asked(target=_target(gateway, target))
         before = gateway.process.cpu_seconds() if gateway.process else 0.0
         reading = load.streams(gateway.port, request, connections=connections, events=gateway.events, seconds=seconds)
         count = uvloop.run(reading)
@@ -111,7 +113,7 @@ def idle_streams(gateway: Bench, seconds: float) -> Figures:
 
 
 async def _grown(port: int, process: Process) -> int:
-    raw = load.chat(stream=True).raw()
+    raw = load.chat_stream().raw()
     async with asyncio.timeout(load.PATIENCE), load.connected([port]) as first:
         # One stream before: what is loaded or allocated once is no stream's own.
         await first[0].begin(raw)
@@ -122,15 +124,28 @@ async def _grown(port: int, process: Process) -> int:
             return process.rss() - before
 
 
+def translations(gateway: Bench, seconds: float) -> Figures:
+    """The milliseconds that a long conversation takes to be translated, in this process."""
+    if gateway.name != "mooltiproxy":
+        return {}
+    return {f"ms to {name}": took * MILLI for name, took in translate.times(seconds).items()}
+
+
 MEASURES = (
     Measure("start", "spawn to first 200 of /ping", start_up),
     Measure("chat", f"pass-through chat, {CONNECTIONS} connections", chats()),
-    Measure("chat-translated", "the same, OpenAI to TGI and back", chats(translated=True)),
+    Measure("chat-translated", "the same, OpenAI to TGI and back", chats(target="tgi")),
     Measure("chat-100kB", "pass-through chat with a body of 100 kB", chats(size=100_000)),
     Measure("latency", f"{RATE:.0f} requests/s, added to a direct connection", latency, longer=3),
     Measure("stream", f"{STREAMS} streams as fast as they come", streams(STREAMS)),
-    Measure("stream-translated", "the same, TGI to OpenAI", streams(STREAMS, translated=True)),
+    Measure("stream-translated", "the same, TGI to OpenAI", streams(STREAMS, target="tgi")),
+    Measure(
+        "stream-anthropic",
+        "the same, OpenAI to Anthropic",
+        streams(STREAMS, target="openai", asked=load.message_stream),
+    ),
     Measure("paced", f"{PACED_STREAMS} streams of 50 tokens/s", streams(PACED_STREAMS), events=50, pace=20),
-    Measure("paced-translated", "the same, TGI to OpenAI", streams(PACED_STREAMS, translated=True), events=50, pace=20),
+    Measure("paced-translated", "the same, TGI to OpenAI", streams(PACED_STREAMS, target="tgi"), events=50, pace=20),
+    Measure("translate-200kB", "one conversation of 200 kB translated, without any network", translations),
     Measure("idle", f"memory of {IDLE_STREAMS} idle streams", idle_streams, events=2, pace=FOREVER_MS),
 )
