@@ -6,6 +6,7 @@ import random
 import re
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -26,6 +27,9 @@ HEAD_TIMEOUT = 15.0
 KEEPALIVE_TIMEOUT = 75.0
 LINGER = 5.0
 """Seconds in which the rest of a refused body is read away, so that its sender gets to see the answer."""
+
+CANCEL_TIMEOUT = 2.0
+"""Seconds that cancelled requests may take to let go."""
 
 NEVER_FORWARDED = frozenset({"CONNECT", "TRACE"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
@@ -147,7 +151,9 @@ class Listener(web.Server):
         for connection in self.connections:
             if connection.transport is not None:
                 connection.transport.abort()
-        await self.drained()
+        with suppress(TimeoutError):  # a user's middleware may refuse to be cancelled
+            async with asyncio.timeout(CANCEL_TIMEOUT):
+                await self.drained()
 
     def refusal(self, exchange: Exchange | None, error: ProxyError) -> web.Response:
         """An error as an answer, in the form of the dialect that the path belongs to."""
