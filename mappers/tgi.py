@@ -26,7 +26,6 @@ from mooltiproxy.mapping.neutral import (
     StreamEvent,
     Text,
     TextDelta,
-    ToolCall,
     Usage,
     UsageReport,
 )
@@ -128,7 +127,7 @@ def write_chat_request(request: Request, config: Config) -> Written:
     """
     dropped = sorted(request.extra)
     messages = write_messages(request.turns, dropped)
-    if any(isinstance(part, ToolCall) for turn in request.turns for part in turn.parts):
+    if any("tool_calls" in message for message in messages):
         dropped.append("messages.tool_calls")
     render = config.get("render")
     prompt, stops = render(messages) if render else render_pieces(messages, pieces_of(config))
@@ -326,7 +325,7 @@ class _Reader:
         """Neutral events of one parsed event; a text that is no JSON is passed over."""
         if self._over or not isinstance(event, dict):
             return []
-        failure = failure_in(event)
+        failure = failure_in(event) if "token" not in event or "error" in event else None
         if failure:
             self._over = True
             return [failure]

@@ -227,12 +227,12 @@ class ChatWriter(ChunkWriter):
 
     def _delta(self, event: TextDelta | RefusalDelta | ReasoningDelta | CallStart | CallArguments) -> dict[str, Any]:
         """The fields of one chunk; none for an event that says nothing."""
+        if isinstance(event, TextDelta):
+            return {"content": event.text} if event.text else {}
         if isinstance(event, CallStart | CallArguments):
             return self._call_delta(event)
         if not event.text:
             return {}
-        if isinstance(event, TextDelta):
-            return {"content": event.text}
         return {"refusal" if isinstance(event, RefusalDelta) else "reasoning_content": event.text}
 
     def _call_delta(self, event: CallStart | CallArguments) -> dict[str, Any]:

@@ -46,8 +46,10 @@ class Fields:
     def first(self, *names: str) -> str:
         """The first of these names that has a value (the last if none has): for fields with several spellings."""
         found = [name for name in names if self._body.get(name) is not None]
+        if not found:
+            return names[-1]
         self._read.update(found)
-        return found[0] if found else names[-1]
+        return found[0]
 
     def text(self, name: str) -> str | None:
         """A string."""
@@ -128,7 +130,7 @@ class Fields:
 
     def objects(self, name: str) -> Iterator[Self]:
         """The JSON objects of a list."""
-        items = self.items(name)
+        items = None if self._body.get(name) is None else self.items(name)
         if not items:
             return iter(())
         where = self.where(name)

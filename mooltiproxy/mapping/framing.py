@@ -46,15 +46,19 @@ class SSEDecoder:
             self._rest += data
             self._check_size()
             return []
-        data = self._without_bom(bytes(self._rest) + data)
+        if self._rest:
+            data = bytes(self._rest) + data
+            self._rest.clear()
+        if not self._begun:
+            data = self._without_bom(data)
         if b"\r" in data:
             # A CR at the very end may be half of a CRLF: wait for the next byte.
             held = data.endswith(b"\r")
             lines = (data[:-1] if held else data).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-            self._rest = bytearray(lines.pop() + (b"\r" if held else b""))
+            self._rest += lines.pop() + (b"\r" if held else b"")
         else:
             lines = data.split(b"\n")
-            self._rest = bytearray(lines.pop())
+            self._rest += lines.pop()
         return self._events(lines)
 
     def end(self) -> list[bytes]:

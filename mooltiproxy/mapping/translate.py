@@ -265,6 +265,8 @@ class _LiveStream:
         return self._framer.write(self._events.fail(event)) + self._framer.end()
 
     def _read(self, events: list[bytes]) -> bytes:
+        if len(events) == 1:  # as most model servers send: a token a read
+            return self._encoded(self._events.read(parse_event(events[0])))
         written = []
         try:
             for event in events:
