@@ -16,7 +16,8 @@ from mooltiproxy.config.load import from_data, load
 from mooltiproxy.config.model import Config
 from mooltiproxy.config.schema import MIDDLEWARES, json_schema
 from mooltiproxy.discovery import Registry, discover
-from mooltiproxy.errors import BadRequest
+from mooltiproxy.errors import BadRequest, UpstreamBroken
+from mooltiproxy.explain import Question, explain
 from mooltiproxy.mapping.dialect import Dialect
 from mooltiproxy.mapping.framing import encode_sse
 from mooltiproxy.mapping.losses import CLASSES, NAMES
@@ -277,6 +278,15 @@ def test_a_target_may_speak_the_readmes_dialect(tmp_path: Path) -> None:
         assert config.targets["polly"].mapping[path].path == "/talk"
 
 
+def test_explain_shows_what_the_documents_say(tmp_path: Path) -> None:
+    write_examples(README, tmp_path)
+    config = loaded_example(next(example for example in blocks(README, "yaml") if "parrot" in example), tmp_path)
+    body = {"max_tokens": 50, "temperature": 0.5, "messages": [{"role": "user", "content": "Hello"}]}
+    shown = explain(config, Question("/v1/chat/completions", body=orjson.dumps(body)))
+    text = "".join(f"    {line}".rstrip() + "\n" for line in shown)
+    assert text in CONFIGURATION.read_text()
+
+
 def test_the_readmes_dialect_answers_an_openai_client(parrot: tuple[DialectTranslation, DialectTranslation]) -> None:
     body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 5, "temperature": 0, "wild": 1}
     translated = parrot[0].request(body, NOWHERE)
@@ -318,6 +328,14 @@ def test_the_readmes_dialect_streams_from_an_openai_target(
     usage = {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}}
     stream = answered(translated, SSE, *chunks(*told, usage, "[DONE]"))
     assert events_of(stream) == [{"words": "Hel"}, {"words": "lo"}, {"end": "cut", "counts": [3, 2]}]
+
+
+def test_the_readmes_dialect_takes_no_broken_stream_for_an_answer(
+    parrot: tuple[DialectTranslation, DialectTranslation],
+) -> None:
+    body = {"messages": [{"role": "user", "content": "Hi"}], "stream": True}
+    with pytest.raises(UpstreamBroken, match="ended before"):
+        answered(parrot[0].request(body, NOWHERE), SSE, *chunks({"words": "Hel"}))
 
 
 def test_the_readmes_dialect_refuses_what_it_cannot_say(parrot: tuple[DialectTranslation, DialectTranslation]) -> None:
