@@ -38,6 +38,7 @@ examples:
   mooltiproxy serve --target http://127.0.0.1:8080       put it before a server; no file needed
   mooltiproxy config new && mooltiproxy check            write config.yaml, edit it, check it
   mooltiproxy serve                                      serve what ./config.yaml says
+  mooltiproxy selftest http://127.0.0.1:8080             what can this server do?
   mooltiproxy cert new proxy.example.org                 make a certificate for `system.ssl: true`
 
 `serve` wants a master key in the environment: export MOOLTIPROXY_KEY=...
@@ -75,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     _add(commands, "demo", "show the proxy at work before a toy model server", _demo)
     _add_check(commands)
     _add_explain(commands)
+    _add_selftest(commands)
     _add_cert(commands)
     _add_config(commands)
     for kind in ("mappers", "prompters"):
@@ -119,6 +121,15 @@ def _add_explain(commands: Any) -> None:
     parser.add_argument("body", type=Path, nargs="?", metavar="BODY.json", help="the client's body")
 
 
+def _add_selftest(commands: Any) -> None:
+    parser = _add(commands, "selftest", "ask a live target what it can do", _selftest)
+    parser.add_argument("--config", type=Path, metavar="FILE", help="(./config.yaml)")
+    parser.add_argument("--model", metavar="M", help="the model to ask; default: one of its own")
+    parser.add_argument("--timeout", type=_seconds, default=30.0, metavar="SECONDS", help="for each probe (30)")
+    parser.add_argument("target", metavar="TARGET", help="a target of the configuration, or the url of a server")
+    parser.set_defaults(parser=parser)
+
+
 def _add_cert(commands: Any) -> None:
     parser = commands.add_parser("cert", help="make a certificate", description="Make a certificate.")
     actions = parser.add_subparsers(metavar="ACTION", required=True)
@@ -138,6 +149,16 @@ def _port(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 86400:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds up to a day")
+    return seconds
 
 
 def _fail(message: str, code: int = WRONG) -> int:
@@ -278,6 +299,27 @@ def _explain(options: argparse.Namespace) -> int:
     answer = options.answer.read_bytes() if options.answer else None
     for line in explain(load(options.config), Question(options.path, options.target, options.model, body, answer)):
         print(line)
+    return OK
+
+
+def _selftest(options: argparse.Namespace) -> int:
+    import asyncio
+
+    from mooltiproxy.config.load import from_data, load
+    from mooltiproxy.selftest import Wish, selftest
+
+    url = options.target if "://" in options.target else None
+    if url and options.config:
+        options.parser.error("a url needs no --config: name a target of the file instead")
+
+    def configuration(spoken: Sequence[str]) -> "Config":
+        if url is None:
+            return load(options.config or CONFIG_FILE, probe=lambda _: spoken)
+        target = {"url": url, "speaks": list(spoken)}
+        return from_data({"targets": {"default": TARGET, TARGET: target}}, Path())
+
+    wish = Wish(TARGET if url else options.target, options.model, options.timeout)
+    asyncio.run(selftest(configuration, wish, lambda line: print(line, flush=True)))
     return OK
 
 

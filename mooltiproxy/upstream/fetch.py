@@ -74,15 +74,27 @@ async def get(
     session: PooledSession, origin: Origin, path: str, timeouts: Timeouts, limit: int, address: str | None = None
 ) -> Whole:
     """GET a path; raises UpstreamError. `address` is where to connect to, whatever the name resolves to."""
-    connection = await session.acquire(origin, timeouts.connect, fresh=True, address=address)
-    whole = Whole(asyncio.get_running_loop().create_future(), limit)
     head = f"GET {path} HTTP/1.1\r\nhost: {origin.authority}\r\naccept: */*\r\nconnection: close\r\n\r\n"
+    whole = Whole(asyncio.get_running_loop().create_future(), limit)
+    await ask(session, origin, head.encode(), whole, timeouts, address)
+    return whole
+
+
+async def ask(
+    session: PooledSession,
+    origin: Origin,
+    request: bytes,
+    whole: Whole,
+    timeouts: Timeouts,
+    address: str | None = None,
+) -> None:
+    """Send a request, its body included, on a connection of its own, and gather the answer; raises UpstreamError."""
+    connection = await session.acquire(origin, timeouts.connect, fresh=True, address=address)
     try:
-        connection.send(head.encode(), whole, timeouts)
+        connection.send(request, whole, timeouts)
         await whole.done
     finally:
         connection.close()
-    return whole
 
 
 class ImageFetcher:
