@@ -58,7 +58,8 @@ def read_root_request(body: Any, asked: Asked = NOWHERE) -> Request:
 def _read_request(body: Any, *, full_text: bool) -> Request:
     fields = Fields(body)
     prompt = fields.required_text("inputs")
-    request = Request(prompt=prompt, stream=fields.flag("stream") or False)
+    # A server of this API has one model and passes over a `model`: it is there for targets that have several.
+    request = Request(model=fields.text("model"), prompt=prompt, stream=fields.flag("stream") or False)
     parameters = fields.object("parameters")
     if parameters:
         _read_parameters(parameters, request)

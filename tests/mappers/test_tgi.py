@@ -75,6 +75,12 @@ def test_a_prompt_is_sent_with_details_and_without_itself_in_the_answer() -> Non
     }
 
 
+def test_a_model_that_a_client_names_is_for_targets_that_have_several() -> None:
+    request = tgi.read_request({"inputs": "x", "model": "m1"})
+    assert (request.model, request.extra) == ("m1", {})
+    assert "model" not in tgi.write_text_request(request, {}).body
+
+
 def test_nothing_said_is_sampling_said() -> None:
     assert parameters() == {"do_sample": True, "details": True, "return_full_text": False}
 
