@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from mooltiproxy.config.model import Config
-from mooltiproxy.mapping.translate import AnswerTranslator, Translated
+from mooltiproxy.mapping.answers import AnswerTranslator
+from mooltiproxy.mapping.translate import Translated
 
 log = logging.getLogger("mooltiproxy.bodies")
 

@@ -7,10 +7,12 @@ import orjson
 
 from mooltiproxy.config.model import Config
 from mooltiproxy.errors import BadRequest, ProxyError
+from mooltiproxy.mapping.answers import MEDIA_TYPES
+from mooltiproxy.mapping.bodies import loads_request
 from mooltiproxy.mapping.json_edit import model_of, with_model
 from mooltiproxy.mapping.losses import shown
 from mooltiproxy.mapping.neutral import Asked
-from mooltiproxy.mapping.translate import MEDIA_TYPES, Translated, loads_request
+from mooltiproxy.mapping.translate import Translated
 from mooltiproxy.routing import Route, Router, split_target
 from mooltiproxy.upstream.request import Plan, path_at_target, request_head
 

@@ -99,6 +99,8 @@ class _Messages:
         if self._messages[0]["role"] == "assistant":
             self._drop("clamped messages[0].role assistant->user")
             self._messages.insert(0, {"role": "user", "content": [_block("text", None, text=".")]})
+        for message in self._messages:
+            message["content"] = _results_first(message["content"])
         _strip_prefill(self._messages[-1])
         return [{**message, "content": _content(message["content"])} for message in self._messages]
 
@@ -110,8 +112,7 @@ class _Messages:
             return
         if not self._messages or self._messages[-1]["role"] != role:
             self._messages.append({"role": role, "content": []})
-        last = self._messages[-1]
-        last["content"] = _results_first([*last["content"], *blocks])
+        self._messages[-1]["content"] += blocks
 
     def _drop(self, name: str) -> None:
         if name not in self._dropped:

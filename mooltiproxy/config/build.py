@@ -10,14 +10,9 @@ from mooltiproxy.config.schema import MIDDLEWARES, Known
 from mooltiproxy.discovery import Registry
 from mooltiproxy.errors import Problem
 from mooltiproxy.mapping.dialect import Dialect, Endpoint
+from mooltiproxy.mapping.functions import Functions, FunctionTranslation, renderer
 from mooltiproxy.mapping.prompt import PIECES, TEMPLATES, Pieces
-from mooltiproxy.mapping.translate import (
-    DialectTranslation,
-    Functions,
-    FunctionTranslation,
-    endpoint_at,
-    renderer,
-)
+from mooltiproxy.mapping.translate import DialectTranslation, endpoint_at
 
 PROMPTER = "fromTemplate"
 TEMPLATE = "HumanResponse"

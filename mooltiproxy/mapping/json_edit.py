@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from mooltiproxy.errors import BadRequest
-from mooltiproxy.mapping.translate import loads_request
+from mooltiproxy.mapping.bodies import loads_request
 
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\],:]', re.DOTALL)
 

@@ -58,16 +58,16 @@ def plain_turns(messages: Sequence[Message]) -> list[tuple[str, str]]:
     """
     if not messages:
         raise BadRequest("messages must not be empty", param="messages")
-    turns: list[tuple[str, str]] = []
+    turns: list[tuple[str, list[str]]] = []
     for position, message in enumerate(messages):
         role, text = _role(message, position), _content(message, position)
         if message.get("tool_calls") and not text:
             continue
         if turns and turns[-1][0] == role:
-            turns[-1] = (role, f"{turns[-1][1]}\n\n{text}")
+            turns[-1][1].append(text)
         else:
-            turns.append((role, text))
-    return turns
+            turns.append((role, [text]))
+    return [(role, "\n\n".join(texts)) for role, texts in turns]
 
 
 def _role(message: Message, position: int) -> str:

@@ -8,9 +8,11 @@ from aiohttp import web
 from mooltiproxy.body_log import BodyLog
 from mooltiproxy.errors import UnsupportedMedia
 from mooltiproxy.exchange import EXCHANGE, Exchange
+from mooltiproxy.mapping.bodies import loads_request
+from mooltiproxy.mapping.images import ImagesNeeded
 from mooltiproxy.mapping.losses import shown
 from mooltiproxy.mapping.neutral import Asked, Image
-from mooltiproxy.mapping.translate import ImagesNeeded, Translated, Translation, loads_request
+from mooltiproxy.mapping.translate import Translated, Translation
 
 BODILESS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 FORM = "application/x-www-form-urlencoded"

@@ -8,8 +8,8 @@ from urllib.parse import urljoin, urlsplit
 
 from mooltiproxy.errors import EndpointMissing, InternalError, ProxyError, UpstreamBroken, UpstreamError
 from mooltiproxy.exchange import Exchange
+from mooltiproxy.mapping.answers import AnswerTranslator
 from mooltiproxy.mapping.dialect import Dialect
-from mooltiproxy.mapping.translate import AnswerTranslator
 from mooltiproxy.mapping.upstream_errors import read_error
 from mooltiproxy.upstream import headers
 from mooltiproxy.upstream.answer import AnswerWriter

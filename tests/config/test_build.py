@@ -5,8 +5,9 @@ import orjson
 import pytest
 
 from mooltiproxy.config.model import MappingEntry, Target
+from mooltiproxy.mapping.functions import FunctionTranslation
 from mooltiproxy.mapping.neutral import NOWHERE
-from mooltiproxy.mapping.translate import DialectTranslation, FunctionTranslation
+from mooltiproxy.mapping.translate import DialectTranslation
 from tests.config.writing import TARGETS, loaded
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 5}

@@ -8,10 +8,11 @@ import pytest
 from mappers.anthropic import dialect, messages, models
 from mappers.openai import chat, completions
 from mooltiproxy.errors import BadRequest, ProxyError
+from mooltiproxy.mapping.answers import AnswerTranslator
 from mooltiproxy.mapping.dialect import Endpoint
 from mooltiproxy.mapping.framing import DONE, SSEDecoder, encode_named_sse, encode_sse, parse_event
 from mooltiproxy.mapping.neutral import NOWHERE
-from mooltiproxy.mapping.translate import AnswerTranslator, DialectTranslation, Translated
+from mooltiproxy.mapping.translate import DialectTranslation, Translated
 
 JSON, SSE = "application/json", "text/event-stream"
 ASKED = {"model": "m1", "max_tokens": 64, "messages": [{"role": "user", "content": "Weather in Paris and Rome?"}]}

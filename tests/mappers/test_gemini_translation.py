@@ -8,10 +8,12 @@ import pytest
 from mappers.gemini import chat, chat_stream
 from mappers.openai.chat import endpoint as openai_chat
 from mooltiproxy.errors import UpstreamBroken
+from mooltiproxy.mapping.answers import AnswerTranslator
 from mooltiproxy.mapping.dialect import Endpoint
 from mooltiproxy.mapping.framing import encode_sse
+from mooltiproxy.mapping.images import ImagesNeeded
 from mooltiproxy.mapping.neutral import NOWHERE, Asked, Image
-from mooltiproxy.mapping.translate import AnswerTranslator, DialectTranslation, ImagesNeeded, Translated
+from mooltiproxy.mapping.translate import DialectTranslation, Translated
 
 SSE = Asked(model="m1", query={"alt": "sse"})
 ARRAY = Asked(model="m1")

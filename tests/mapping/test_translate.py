@@ -7,18 +7,13 @@ import pytest
 from mappers import seed, tgi
 from mappers.openai import chat, completions, dialect
 from mooltiproxy.errors import BadRequest, InternalError, ProxyError, UpstreamBroken
+from mooltiproxy.mapping.answers import AnswerTranslator
+from mooltiproxy.mapping.bodies import loads_request
 from mooltiproxy.mapping.dialect import Endpoint, asks_at
 from mooltiproxy.mapping.framing import SSEDecoder, encode_sse, parse_event
+from mooltiproxy.mapping.functions import Functions, FunctionTranslation
 from mooltiproxy.mapping.neutral import NOWHERE
-from mooltiproxy.mapping.translate import (
-    AnswerTranslator,
-    DialectTranslation,
-    Functions,
-    FunctionTranslation,
-    Translated,
-    endpoint_at,
-    loads_request,
-)
+from mooltiproxy.mapping.translate import DialectTranslation, Translated, endpoint_at
 
 JSON, SSE, NDJSON = "application/json", "text/event-stream", "application/x-ndjson"
 CHAT = {"model": "m1", "messages": [{"role": "user", "content": "Hi"}]}

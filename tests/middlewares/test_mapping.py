@@ -250,7 +250,7 @@ async def test_an_error_that_drips_or_hangs_is_told_soon_with_its_status(monkeyp
 
 
 async def test_a_whole_answer_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mooltiproxy.mapping.translate.MAX_WHOLE", 1000)
+    monkeypatch.setattr("mooltiproxy.mapping.answers.MAX_WHOLE", 1000)
     assert (await asked(answering(answer(b"x" * 2000)), CHAT))[0] == 502
 
 
