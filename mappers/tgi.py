@@ -130,6 +130,8 @@ def write_chat_request(request: Request, config: Config) -> Written:
     messages = write_messages(request.turns, dropped)
     if any("tool_calls" in message for message in messages):
         dropped.append("messages.tool_calls")
+    if any(turn.name for turn in request.turns):
+        dropped.append("messages.name")
     render = config.get("render")
     prompt, stops = render(messages) if render else render_pieces(messages, pieces_of(config))
     request.template_stops = tuple(stops)

@@ -106,7 +106,12 @@ class ContentsWriter:
             return [{"text": part.text}] if part.text else []
         if isinstance(part, ToolCall):
             return [self._call(part)]
-        return [_media(part)]
+        return [self._media(part)]
+
+    def _media(self, part: Part) -> dict[str, Any]:
+        if isinstance(part, Image) and part.detail not in (None, "auto"):
+            self._drop("detail")
+        return _media(part)
 
     def _thought(self, thought: Reasoning) -> list[dict[str, Any]]:
         """A thought without its signature: another vendor's would be refused, and of its own none is asked back."""
@@ -126,7 +131,7 @@ class ContentsWriter:
             message = "messages: a result belongs to no call before it, so that this target cannot be told its function"
             raise BadRequest(message, param="messages")
         texts = [part for part in result.parts if isinstance(part, Text)]
-        media = [_media(part) for part in result.parts if not isinstance(part, Text)]
+        media = [self._media(part) for part in result.parts if not isinstance(part, Text)]
         response = response_of(_text(texts), is_error=result.is_error)
         written: dict[str, Any] = {"id": result.call_id, "name": name, "response": response}
         inline = [] if is_older(self._request.model) else [part for part in media if "inlineData" in part]

@@ -331,6 +331,11 @@ def test_the_images_of_a_result_go_into_it_where_the_model_takes_them_there() ->
     assert old["parts"][1] == image
 
 
+@pytest.mark.parametrize(("detail", "dropped"), [("high", ("detail",)), ("auto", ()), (None, ())])
+def test_how_closely_to_look_at_an_image_is_dropped_by_name(detail: str | None, dropped: tuple[str, ...]) -> None:
+    assert written(user(Image(media_type="image/png", data=PNG, detail=detail))).dropped == dropped
+
+
 def test_signatures_of_calls_and_texts_are_sent_back() -> None:
     turn = Turn("assistant", [Text("a", {"thoughtSignature": "YQ=="}), ToolCall("c1", "f", "{}", "c2ln")])
     parts = contents(USER, turn, model=NEW)[1]["parts"]
