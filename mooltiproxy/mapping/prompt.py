@@ -81,10 +81,12 @@ def _role(message: Message, position: int) -> str:
 
 def _content(message: Message, position: int) -> str:
     content = message.get("content")
+    refusal = message.get("refusal")  # what an assistant said instead of an answer, or after its beginning
+    declined = refusal if isinstance(refusal, str) else ""
     if content is None:
-        return ""
+        return declined
     if isinstance(content, str):
-        return content
+        return content + declined
     where = f"messages[{position}].content"
     if not isinstance(content, list):
         raise BadRequest(f"{where}: expected a string or a list of parts", param=where)

@@ -17,6 +17,7 @@ from mooltiproxy.mapping.neutral import (
     Image,
     OutputFormat,
     ReasoningOptions,
+    Refusal,
     Request,
     Sampling,
     StreamEvent,
@@ -220,6 +221,16 @@ def test_results_of_tools_become_text_and_the_calls_are_named() -> None:
     written = tgi.write_chat_request(Request(turns=turns), {})
     assert "Hello\n\nsunny" in written.body["inputs"]
     assert written.dropped == ("messages.tool_calls",)
+
+
+def test_the_names_of_those_who_speak_are_dropped_by_name() -> None:
+    named = Turn("user", [Text("Hello")], name="ann")
+    assert tgi.write_chat_request(Request(turns=[named, named]), {}).dropped == ("messages.name",)
+
+
+def test_what_a_model_declined_stays_in_the_prompt() -> None:
+    prompt = talk(HELLO, Turn("assistant", [Text("Well. "), Refusal("I must not.")]), HELLO)["inputs"]
+    assert "Well. I must not." in prompt
 
 
 def generated(text: str, **details: Any) -> dict[str, Any]:
