@@ -111,6 +111,8 @@ class ContentsWriter:
     def _media(self, part: Part) -> dict[str, Any]:
         if isinstance(part, Image) and part.detail not in (None, "auto"):
             self._drop("detail")
+        if isinstance(part, Document) and part.name:
+            self._drop("filename")
         return _media(part)
 
     def _thought(self, thought: Reasoning) -> list[dict[str, Any]]:

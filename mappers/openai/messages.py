@@ -196,6 +196,8 @@ def write_messages(turns: Sequence[Turn], dropped: list[str]) -> list[dict[str, 
         results = [part for part in turn.parts if isinstance(part, ToolResult)]
         for result in results:
             messages.append(_tool_message(result))
+            if result.is_error and "messages.is_error" not in dropped:
+                dropped.append("messages.is_error")  # its text says so, as a rule
             pending += [part for part in result.parts if not isinstance(part, Text)]
         others = [part for part in turn.parts if not isinstance(part, ToolResult)]
         if results and not others:

@@ -202,6 +202,8 @@ def write_items(turns: Sequence[Turn], dropped: list[str]) -> dict[str, Any]:
         turns = turns[1:]
     if any(turn.name for turn in turns):
         dropped.append("name")
+    if any(isinstance(part, ToolResult) and part.is_error for turn in turns for part in turn.parts):
+        dropped.append("messages.is_error")
     body["input"] = [item for turn in turns for item in _turn_items(turn, dropped)]
     return body
 

@@ -200,6 +200,7 @@ def test_an_agents_request_is_asked_of_a_chat_target_and_what_it_loses_is_named(
     assert set(translated.dropped) == {
         "cache_control",
         "context_management",
+        "messages.is_error",
         "reasoning",
         "tools.web_search_20250305",
     }

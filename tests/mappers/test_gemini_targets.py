@@ -336,6 +336,10 @@ def test_how_closely_to_look_at_an_image_is_dropped_by_name(detail: str | None, 
     assert written(user(Image(media_type="image/png", data=PNG, detail=detail))).dropped == dropped
 
 
+def test_the_name_of_a_file_is_dropped_by_name() -> None:
+    assert written(user(Document("application/pdf", data=PNG, name="a.pdf"))).dropped == ("filename",)
+
+
 def test_signatures_of_calls_and_texts_are_sent_back() -> None:
     turn = Turn("assistant", [Text("a", {"thoughtSignature": "YQ=="}), ToolCall("c1", "f", "{}", "c2ln")])
     parts = contents(USER, turn, model=NEW)[1]["parts"]

@@ -170,6 +170,11 @@ def test_an_image_in_a_tools_result_follows_in_a_user_message() -> None:
     assert [message["role"] for message in written(request)["messages"]] == ["tool", "user", "user"]
 
 
+def test_that_a_result_is_an_error_is_dropped_by_name() -> None:
+    failed = Turn("tool", [ToolResult("a", [Text("no such city")], is_error=True)])
+    assert chat.write_request(Request(model="m1", turns=[failed, failed]), {}).dropped == ("messages.is_error",)
+
+
 def test_results_inside_a_user_turn_come_first() -> None:
     request = Request(turns=[Turn("user", [ToolResult("call_a", [Text("sunny")]), Text("Thanks")])])
     assert written(request)["messages"] == [

@@ -496,6 +496,11 @@ def test_opaque_state_is_asked_for_where_the_model_thinks() -> None:
     assert written(Turn("assistant", [Reasoning("", encrypted="x")]))["include"] == [encrypted]
 
 
+def test_that_a_result_is_an_error_is_dropped_by_name() -> None:
+    failed = Turn("tool", [ToolResult("a", [Text("no such city")], is_error=True)])
+    assert responses.write_request(Request(model="m1", turns=[failed]), {}).dropped == ("messages.is_error",)
+
+
 def test_results_are_written_with_their_images() -> None:
     image = Image(media_type="image/png", data=PIXEL)
     turn = Turn("tool", [ToolResult("a", [Text("see"), image]), ToolResult("b", [Text("x")]), Text("and?")])
