@@ -1,6 +1,11 @@
-"""A strict server of OpenAI's chat completions and legacy completions, without its sockets."""
+"""A strict server of OpenAI's chat completions and legacy completions, without its sockets.
+
+`hear` is the vendor's; `LOCAL` is a server of open models, which takes more fields.
+"""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
@@ -65,7 +70,13 @@ SHARED = {
     "stream?": bool,
     "stream_options?": {"include_usage?": bool, "include_obfuscation?": bool},
 }
-LOCAL = {"top_k?": int, "min_p?": float, "typical_p?": float, "repetition_penalty?": float, "max_tokens?": at_least(1)}
+LOCAL_FIELDS = {
+    "top_k?": int,
+    "min_p?": float,
+    "typical_p?": float,
+    "repetition_penalty?": float,
+    "max_tokens?": at_least(1),
+}
 """What the vendor itself refuses, or has deprecated: for servers of open models."""
 CHAT = {
     **SHARED,
@@ -95,7 +106,7 @@ def hear(body: Any, path: str, *, local: bool = False) -> Asked:
     need(path in ("/v1/chat/completions", "/v1/completions"), f"404 {path}")
     is_text = path == "/v1/completions"
     shape = COMPLETION if is_text else CHAT
-    check(body, {**shape, **LOCAL} if local and not is_text else shape)
+    check(body, {**shape, **LOCAL_FIELDS} if local and not is_text else shape)
     need("stream_options" not in body or body.get("stream") is True, "stream_options without stream")
     stop = body.get("stop", [])
     need(isinstance(stop, str) or len(stop) <= 4, "more than four stop strings")
@@ -255,6 +266,14 @@ def _deltas(told: Told) -> list[dict[str, Any]]:
         deltas.append({"tool_calls": [begun]})
         deltas += [{"tool_calls": [{"index": at, "function": {"arguments": one}}]} for one in pieces_of(arguments)]
     return deltas
+
+
+LOCAL = SimpleNamespace(
+    NAME="openai",
+    DIALECT=DIALECT,
+    CONFIG={"url": "http://127.0.0.1:8000"},
+    hear=partial(hear, local=True),
+)
 
 
 def error() -> bytes:
