@@ -204,7 +204,8 @@ def _media(part: Part) -> dict[str, Any]:
     if isinstance(part, Audio):
         return {"inlineData": {"mimeType": f"audio/{part.format}", "data": part.data}}
     if not isinstance(part, Image | Document):
-        raise BadRequest(f"a message for this target cannot hold a part of the kind {type(part).__name__.lower()}")
+        kind = type(part).__name__.lower()
+        raise BadRequest(f"a message for this target cannot hold a part of the kind {kind}", param="messages")
     if part.data is not None:
         return {"inlineData": {"mimeType": _media_type(part, part.data), "data": part.data}}
     if part.url is None or not _is_googles(part.url):

@@ -270,12 +270,13 @@ def _write_part(part: Part) -> dict[str, Any]:
         return {"type": "input_audio", "input_audio": {"data": part.data, "format": part.format}}
     if isinstance(part, Document):
         return {"type": "file", "file": _write_file(part)}
-    raise BadRequest(f"a message for this target cannot hold a part of the kind {type(part).__name__.lower()}")
+    kind = type(part).__name__.lower()
+    raise BadRequest(f"a message for this target cannot hold a part of the kind {kind}", param="messages")
 
 
 def _write_image(image: Image) -> dict[str, Any]:
     if image.data is None and image.url is None:
-        raise BadRequest("this target takes images as base64 or by URL, not by a file id")
+        raise BadRequest("this target takes images as base64 or by URL, not by a file id", param="messages")
     url = data_url(image.media_type or "image/png", image.data) if image.data is not None else image.url
     return {"url": url} if image.detail is None else {"url": url, "detail": image.detail}
 
@@ -284,6 +285,6 @@ def _write_file(document: Document) -> dict[str, Any]:
     if document.file_id:
         return {"file_id": document.file_id}
     if document.data is None:
-        raise BadRequest("this target takes files as base64 or by a file id, not by URL")
+        raise BadRequest("this target takes files as base64 or by a file id, not by URL", param="messages")
     data = data_url(document.media_type or "application/pdf", document.data)
     return {"filename": document.name or "file", "file_data": data}

@@ -298,7 +298,8 @@ def _write_part(part: Part) -> dict[str, Any]:
 
 
 def _no_form(part: Part) -> BadRequest:
-    return BadRequest(f"this target's API has no form for a part of the kind {type(part).__name__.lower()}")
+    kind = type(part).__name__.lower()
+    return BadRequest(f"this target's API has no form for a part of the kind {kind}", param="messages")
 
 
 def _write_image(image: Image) -> dict[str, Any]:

@@ -170,6 +170,13 @@ def test_an_image_in_a_tools_result_follows_in_a_user_message() -> None:
     assert [message["role"] for message in written(request)["messages"]] == ["tool", "user", "user"]
 
 
+@pytest.mark.parametrize("part", [Image(file_id="file-1"), Document(url="https://example.com/a.pdf"), Reasoning("x")])
+def test_a_part_without_a_form_is_refused_by_the_name_of_its_field(part: Part) -> None:
+    with pytest.raises(BadRequest) as caught:
+        written(Request(turns=[Turn("user", [part])]))
+    assert caught.value.param == "messages"
+
+
 def test_that_a_result_is_an_error_is_dropped_by_name() -> None:
     failed = Turn("tool", [ToolResult("a", [Text("no such city")], is_error=True)])
     assert chat.write_request(Request(model="m1", turns=[failed, failed]), {}).dropped == ("messages.is_error",)
