@@ -20,11 +20,12 @@ from mooltiproxy.mapping.neutral import (
     ToolCall,
 )
 from mooltiproxy.mapping.stops import StopCutter
+from mooltiproxy.mapping.tool_names import tools_renamed
 from mooltiproxy.mapping.upstream_errors import failure_in
 
 from ..openai.chat_stream import finish_of, read_finish_of
 from .common import (
-    original_names,
+    NAMES,
     parsed_arguments,
     read_stop_reason,
     read_usage,
@@ -43,7 +44,7 @@ def read_answer(body: Any, request: Request) -> Answer:
     if not isinstance(content, list):
         raise UpstreamBroken("the target's answer has no content")
     cutter = StopCutter(unsent_stops(request))
-    names = original_names(request)
+    names = tools_renamed(request, NAMES)
     parts = [part for block in content if isinstance(block, dict) for part in _read_block(block, cutter, names)]
     calls = [part.arguments for part in parts if isinstance(part, ToolCall)]
     reason = read_finish_of(read_stop_reason(body.get("stop_reason")) or "stop", calls[-1] if calls else None)

@@ -1,7 +1,7 @@
 """What requests, answers and streams of the Messages API have in common: usage, stop reasons, legal names, models."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -10,6 +10,7 @@ import orjson
 from mooltiproxy.errors import UpstreamBroken
 from mooltiproxy.mapping.dialect import Config
 from mooltiproxy.mapping.neutral import FinishReason, Request, ToolCall, ToolResult, Usage
+from mooltiproxy.mapping.tool_names import NameRule, renamed
 
 _FINISH: dict[str, FinishReason] = {
     "end_turn": "stop",
@@ -25,8 +26,8 @@ _STOP_REASONS: dict[FinishReason, str] = {
     "tool_calls": "tool_use",
     "content_filter": "refusal",
 }
-_ILLEGAL = re.compile(r"[^a-zA-Z0-9_-]")
-_MAX_NAME = 128
+NAMES = NameRule(re.compile(r"[a-zA-Z0-9_-]{1,128}"), re.compile(r"[^a-zA-Z0-9_-]"))
+"""The names of tools, and the ids of calls."""
 _VERSION = re.compile(r"claude-(?:[a-z]+-)?(\d{1,2})(?!\d)(?:[-.](\d{1,2})(?!\d))?")
 
 ADAPTIVE = (4, 6)
@@ -54,43 +55,12 @@ def is_vendor(config: Config) -> bool:
     return host == "anthropic.com" or host.endswith(".anthropic.com")
 
 
-def tool_names(request: Request) -> dict[str, str]:
-    """What the target calls each tool of a request: its own name where that is legal."""
-    calls = (part.name for turn in request.turns for part in turn.parts if isinstance(part, ToolCall))
-    return legal_names([*(tool.name for tool in request.tools), *calls])
-
-
-def original_names(request: Request) -> dict[str, str]:
-    """The tools' own names by what the target calls them."""
-    return {legal: name for name, legal in tool_names(request).items()}
-
-
 def call_ids(request: Request) -> dict[str, str]:
-    """What the target calls each tool call of a conversation: its own id where that is legal."""
+    """What the target is to call those tool calls of a conversation whose ids it does not take."""
     parts = [part for turn in request.turns for part in turn.parts]
     made = [part.id for part in parts if isinstance(part, ToolCall)]
     answered = [part.call_id for part in parts if isinstance(part, ToolResult)]
-    return legal_names([*made, *answered])
-
-
-def legal_names(names: Iterable[str]) -> dict[str, str]:
-    """A legal name for each name, always the same for the same names in the same order, no two alike."""
-    legal = {name: name for name in names if name and len(name) <= _MAX_NAME and not _ILLEGAL.search(name)}
-    known = dict(legal)
-    taken = set(legal)
-    for name in names:
-        if name not in known:
-            known[name] = _free_name(_ILLEGAL.sub("_", name)[:64] or "_", taken)
-            taken.add(known[name])
-    return known
-
-
-def _free_name(wanted: str, taken: set[str]) -> str:
-    number, name = 1, wanted
-    while name in taken:
-        number += 1
-        name = f"{wanted}_{number}"
-    return name
+    return renamed([*made, *answered], NAMES)
 
 
 def parsed_arguments(text: str) -> dict[str, Any] | None:

@@ -24,11 +24,12 @@ from mooltiproxy.mapping.neutral import (
 )
 from mooltiproxy.mapping.sequence import CallSequence
 from mooltiproxy.mapping.stops import StopCutter
+from mooltiproxy.mapping.tool_names import tools_renamed
 from mooltiproxy.mapping.upstream_errors import failure_in
 
 from ..openai.chat_stream import finish_of, read_finish_of
 from .common import (
-    original_names,
+    NAMES,
     parsed_arguments,
     read_stop_reason,
     read_usage,
@@ -57,7 +58,7 @@ class MessagesReader:
     def __init__(self, request: Request) -> None:
         self.done = False
         self._cutter = StopCutter(unsent_stops(request))
-        self._names = original_names(request)
+        self._names = tools_renamed(request, NAMES)
         self._blocks: dict[Any, _ReadBlock] = {}
         self._calls = 0
         self._last_arguments: str | None = None

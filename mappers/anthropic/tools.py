@@ -6,9 +6,10 @@ from typing import Any, Literal
 from mooltiproxy.errors import BadRequest
 from mooltiproxy.mapping.fields import Fields
 from mooltiproxy.mapping.neutral import Request, Tool, ToolCall, ToolChoice
+from mooltiproxy.mapping.tool_names import renamed_tools
 
 from .blocks import NATIVE, BlockReader
-from .common import tool_names
+from .common import NAMES
 
 VENDOR_TOOLS = "tools."
 """Begins the names under which a request's `extra` keeps the vendor's own tools, each with its place in the list."""
@@ -68,7 +69,7 @@ def _read_choice(fields: Fields, request: Request) -> None:
 
 def write_tools(request: Request) -> dict[str, Any]:
     """The fields `tools` and `tool_choice`."""
-    names = tool_names(request)
+    names = renamed_tools(request, NAMES)
     tools = [_write_tool(tool, names) for tool in request.tools if _is_allowed(tool, request.tool_choice)]
     for position, tool in _vendor_tools(request):
         tools.insert(position, tool)
@@ -106,7 +107,7 @@ def _write_tool(tool: Tool, names: Mapping[str, str]) -> dict[str, Any]:
         **{name: own.get(name) for name in NATIVE["tool"]},
     }
     return {
-        "name": names[tool.name],
+        "name": names.get(tool.name, tool.name),
         "input_schema": schema if "type" in schema else {"type": "object", "properties": {}, **schema},
         **{name: value for name, value in fields.items() if value is not None},
     }
@@ -115,7 +116,7 @@ def _write_tool(tool: Tool, names: Mapping[str, str]) -> dict[str, Any]:
 def _called_tools(request: Request, names: Mapping[str, str]) -> dict[str, Any]:
     """A conversation with calls in it needs tools even where the model is to call none any more."""
     parts = [part for turn in request.turns for part in turn.parts]
-    called = dict.fromkeys(names[part.name] for part in parts if isinstance(part, ToolCall))
+    called = dict.fromkeys(names.get(part.name, part.name) for part in parts if isinstance(part, ToolCall))
     if not called:
         return {}
     tools = [{"name": name, "input_schema": {"type": "object", "properties": {}}} for name in called]

@@ -19,9 +19,10 @@ from mooltiproxy.mapping.neutral import (
     ToolResult,
     Turn,
 )
+from mooltiproxy.mapping.tool_names import renamed_tools
 
 from .blocks import NATIVE
-from .common import SYSTEM_TURNS, call_ids, parsed_arguments, tool_names, version_of
+from .common import NAMES, SYSTEM_TURNS, call_ids, parsed_arguments, version_of
 
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 
@@ -70,7 +71,7 @@ class _Messages:
     """Gathers messages: neighbours of one role become one, and results come first in theirs."""
 
     def __init__(self, request: Request, dropped: list[str], *, system_turns: bool) -> None:
-        self._names = tool_names(request)
+        self._names = renamed_tools(request, NAMES)
         self._ids = call_ids(request)
         self._dropped = dropped
         self._system_turns = system_turns
@@ -130,8 +131,7 @@ class _Messages:
         if isinstance(part, Reasoning):
             return self._thought(part)
         if isinstance(part, ToolCall):
-            call = {"id": self._ids[part.id], "name": self._names[part.name], "input": _input(part)}
-            return [_block("tool_use", part.native, **call)]
+            return [self._call(part)]
         if isinstance(part, ToolResult):
             return [self._result(part)]
         if isinstance(part, Image):
@@ -139,6 +139,10 @@ class _Messages:
         if isinstance(part, Document):
             return [_document(part)]
         raise BadRequest("this target takes no audio", param="messages")
+
+    def _call(self, call: ToolCall) -> Block:
+        name, identifier = self._names.get(call.name, call.name), self._ids.get(call.id, call.id)
+        return _block("tool_use", call.native, id=identifier, name=name, input=_input(call))
 
     def _thought(self, thought: Reasoning) -> list[Block]:
         if thought.signature:
@@ -149,7 +153,7 @@ class _Messages:
         return []
 
     def _result(self, result: ToolResult) -> Block:
-        fields: dict[str, Any] = {"tool_use_id": self._ids[result.call_id]}
+        fields: dict[str, Any] = {"tool_use_id": self._ids.get(result.call_id, result.call_id)}
         parts = [part for part in result.parts if not isinstance(part, Text) or part.text.strip()]
         if parts:
             fields["content"] = _content(self._blocks(parts))

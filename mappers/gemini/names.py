@@ -4,12 +4,12 @@ import re
 
 from mooltiproxy.errors import BadRequest
 from mooltiproxy.mapping.model_names import MODEL_NAME
-from mooltiproxy.mapping.neutral import Request, ToolCall
+from mooltiproxy.mapping.tool_names import NameRule
 
 MODELS = "/v1beta/models"
 _OLDER = re.compile(r"gemini-[12](?:\D|$)")
-_FUNCTION = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,63}")
-"""The service takes 128 characters by now; 64 are what every model takes."""
+FUNCTIONS = NameRule(re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,63}"), re.compile(r"[^A-Za-z0-9_.:-]"))
+"""The names of functions. The service takes 128 characters by now; 64 are what every model takes."""
 
 
 def plain_model(name: str | None) -> str | None:
@@ -35,30 +35,3 @@ def is_older(model: str | None) -> bool:
 def is_newer(model: str | None) -> bool:
     """Whether a model is a Gemini of generation 3 or later, as `gemini-flash-latest` is by now."""
     return "gemini" in (model or "") and not is_older(model)
-
-
-def function_names(request: Request) -> dict[str, str]:
-    """What the target is to call each function, by the client's name; the same for a request and for its answer."""
-    names = [tool.name for tool in request.tools]
-    names += [part.name for turn in request.turns for part in turn.parts if isinstance(part, ToolCall)]
-    made = {name: name for name in names if _FUNCTION.fullmatch(name)}
-    taken = set(made)
-    for name in names:
-        if name not in made:
-            made[name] = _free(_legal(name), taken)
-            taken.add(made[name])
-    return made
-
-
-def _legal(name: str) -> str:
-    legal = re.sub(r"[^A-Za-z0-9_.:-]", "_", name)
-    return (legal if re.match(r"[A-Za-z_]", legal) else f"_{legal}")[:64]
-
-
-def _free(name: str, taken: set[str]) -> str:
-    number = 1
-    free = name
-    while free in taken:
-        number += 1
-        free = f"{name[: 63 - len(str(number))]}_{number}"
-    return free

@@ -24,10 +24,11 @@ from mooltiproxy.mapping.neutral import (
     UsageReport,
 )
 from mooltiproxy.mapping.stops import StopCutter
+from mooltiproxy.mapping.tool_names import tools_renamed
 from mooltiproxy.mapping.upstream_errors import clean_message, failure_in
 
 from .common import BROKEN, objects_of, read_finish, read_logprobs, read_usage
-from .names import function_names
+from .names import FUNCTIONS
 from .write_request import unsent_stops
 
 
@@ -48,7 +49,7 @@ class Reader:
         self._whole = whole
         self._stops = unsent_stops(request)
         self._expected = request.sampling.n or 1
-        self._names = {legal: name for name, legal in function_names(request).items()}
+        self._names = tools_renamed(request, FUNCTIONS)
         self._candidates: dict[int, _Candidate] = {}
         self._blocked = False
         self._over = False

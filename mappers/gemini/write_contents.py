@@ -25,8 +25,9 @@ from mooltiproxy.mapping.neutral import (
     ToolResult,
     Turn,
 )
+from mooltiproxy.mapping.tool_names import renamed_tools
 
-from .names import function_names, is_newer, is_older
+from .names import FUNCTIONS, is_newer, is_older
 
 SKIP = "skip_thought_signature_validator"
 """What the service takes in place of the signature of a call that it did not make itself
@@ -55,7 +56,7 @@ class ContentsWriter:
     def __init__(self, request: Request, dropped: list[str]) -> None:
         self._request = request
         self._dropped = dropped
-        self._names = function_names(request)
+        self._names = renamed_tools(request, FUNCTIONS)
         self._calls: dict[str, tuple[int, str]] = {}
         self._contents: list[_Content] = []
 
@@ -122,7 +123,7 @@ class ContentsWriter:
         return [{"text": thought.text, "thought": True}] if thought.text else []
 
     def _call(self, call: ToolCall) -> dict[str, Any]:
-        name = self._names[call.name]
+        name = self._names.get(call.name, call.name)
         self._calls[call.id] = (len(self._calls), name)
         written = {"id": call.id, "name": name, "args": _history_arguments(call)}
         return _signed({"functionCall": written}, call.signature)

@@ -5,8 +5,9 @@ from typing import Any
 from mooltiproxy.errors import BadRequest
 from mooltiproxy.mapping.dialect import Config, Written
 from mooltiproxy.mapping.neutral import OutputFormat, Request, Sampling, Tool, ToolChoice
+from mooltiproxy.mapping.tool_names import renamed_tools
 
-from .names import function_names, model_path
+from .names import FUNCTIONS, model_path
 from .thinking import write_thinking
 from .write_contents import ContentsWriter
 
@@ -110,8 +111,8 @@ def _write_format(output: OutputFormat) -> dict[str, Any]:
 def _write_tools(request: Request, dropped: list[str]) -> dict[str, Any]:
     if not request.tools:
         return {}
-    names = function_names(request)
-    declarations = [_write_tool(tool, names[tool.name]) for tool in request.tools]
+    names = renamed_tools(request, FUNCTIONS)
+    declarations = [_write_tool(tool, names.get(tool.name, tool.name)) for tool in request.tools]
     if any(tool.strict for tool in request.tools):
         dropped.append("tools.strict")
     if request.parallel_tool_calls is False and not request.functions_api:

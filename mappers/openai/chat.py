@@ -24,6 +24,7 @@ from mooltiproxy.mapping.neutral import (
     ToolChoice,
 )
 from mooltiproxy.mapping.stops import cut_at_stop
+from mooltiproxy.mapping.tool_names import renamed_tools, tools_renamed
 
 from .chat_stream import (
     ChatReader,
@@ -36,6 +37,7 @@ from .chat_stream import (
     write_logprobs,
 )
 from .common import (
+    NAMES,
     head,
     is_vendor,
     read_choices,
@@ -171,10 +173,11 @@ def write_request(request: Request, config: Config) -> Written:
     if request.prompt is not None:
         raise BadRequest("this endpoint of the target takes messages, not a prompt", param="prompt")
     body: dict[str, Any] = {} if request.model is None else {"model": request.model}
-    body["messages"] = write_messages(request.turns, dropped)
+    names = renamed_tools(request, NAMES)
+    body["messages"] = write_messages(request.turns, dropped, names)
     body.update(write_sampling(request, config, dropped))
     body.update(_write_limits(request, config, dropped))
-    body.update(_write_tools(request))
+    body.update(_write_tools(request, names))
     if request.output:
         body["response_format"] = _write_format(request.output)
     effort = effort_of(request.reasoning)
@@ -201,27 +204,30 @@ def _write_limits(request: Request, config: Config, dropped: list[str]) -> dict[
     return body
 
 
-def _write_tools(request: Request) -> dict[str, Any]:
+def _write_tools(request: Request, names: Mapping[str, str]) -> dict[str, Any]:
     if not request.tools:
         return {}
-    body: dict[str, Any] = {"tools": [_write_tool(tool) for tool in request.tools]}
+    body: dict[str, Any] = {"tools": [_write_tool(tool, names) for tool in request.tools]}
     if request.tool_choice:
-        body["tool_choice"] = _write_choice(request.tool_choice)
+        body["tool_choice"] = _write_choice(request.tool_choice, names)
     if request.parallel_tool_calls is not None:
         body["parallel_tool_calls"] = request.parallel_tool_calls
     return body
 
 
-def _write_tool(tool: Tool) -> dict[str, Any]:
+def _write_tool(tool: Tool, names: Mapping[str, str]) -> dict[str, Any]:
     fields = {"description": tool.description, "parameters": tool.schema, "strict": tool.strict}
-    function = {"name": tool.name, **{name: value for name, value in fields.items() if value is not None}}
+    function = {
+        "name": names.get(tool.name, tool.name),
+        **{name: value for name, value in fields.items() if value is not None},
+    }
     return {"type": "function", "function": function}
 
 
-def _write_choice(choice: ToolChoice) -> str | dict[str, Any]:
+def _write_choice(choice: ToolChoice, names: Mapping[str, str]) -> str | dict[str, Any]:
     if not choice.names:
         return choice.mode
-    tools = [{"type": "function", "function": {"name": name}} for name in choice.names]
+    tools = [{"type": "function", "function": {"name": names.get(name, name)}} for name in choice.names]
     if len(tools) == 1 and choice.mode == "required":
         return tools[0]
     return {"type": "allowed_tools", "allowed_tools": {"mode": choice.mode, "tools": tools}}
@@ -249,15 +255,16 @@ def effort_of(reasoning: ReasoningOptions | None) -> str | None:
 
 def read_answer(body: Any, request: Request) -> Answer:
     """A target's whole answer; raises UpstreamBroken where it is none, or is an error with status 200."""
-    choices = [_read_answer_choice(choice, request) for choice in read_choices(body)]
+    names = tools_renamed(request, NAMES)
+    choices = [_read_answer_choice(choice, request, names) for choice in read_choices(body)]
     model = body.get("model")
     return Answer(choices, read_usage(body.get("usage")), model if isinstance(model, str) else None)
 
 
-def _read_answer_choice(choice: Mapping[str, Any], request: Request) -> Choice:
+def _read_answer_choice(choice: Mapping[str, Any], request: Request, names: Mapping[str, str]) -> Choice:
     raw = choice.get("message")
     message: dict[str, Any] = raw if isinstance(raw, dict) else {}
-    calls = calls_of(message)
+    calls = calls_of(message, names)
     text, stop = cut_at_stop(_text(message, "content"), unsent_stops(request))
     parts: list[Part] = []
     thought = _text(message, "reasoning_content") or _text(message, "reasoning")

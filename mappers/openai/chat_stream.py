@@ -22,8 +22,9 @@ from mooltiproxy.mapping.neutral import (
     ToolCall,
 )
 from mooltiproxy.mapping.stops import StopCutter
+from mooltiproxy.mapping.tool_names import tools_renamed
 
-from .common import read_finish, stop_string_of
+from .common import NAMES, read_finish, stop_string_of
 from .messages import arguments_text, signature_in, write_signature
 from .stream import ChoiceEvent, ChunkReader, ChunkWriter
 
@@ -50,24 +51,25 @@ def _is_json(text: str) -> bool:
     return True
 
 
-def calls_of(message: Mapping[str, Any]) -> list[ToolCall]:
-    """The calls of a whole message, the deprecated `function_call` included."""
+def calls_of(message: Mapping[str, Any], names: Mapping[str, str]) -> list[ToolCall]:
+    """The calls of a whole message, the deprecated `function_call` included; `names` are those to be changed back."""
     raw = message.get("tool_calls")
-    calls = [_read_call(call) for call in raw if isinstance(call, dict)] if isinstance(raw, list) else []
+    calls = [_read_call(call, names) for call in raw if isinstance(call, dict)] if isinstance(raw, list) else []
     function = message.get("function_call")
     if isinstance(function, dict) and not calls:
-        calls.append(_read_call({"function": function}))
+        calls.append(_read_call({"function": function}, names))
     return calls
 
 
-def _read_call(call: Mapping[str, Any]) -> ToolCall:
+def _read_call(call: Mapping[str, Any], names: Mapping[str, str]) -> ToolCall:
     function = call.get("function")
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise UpstreamBroken("the target's answer has a tool call without a name")
     identifier = call.get("id")
     made = identifier if isinstance(identifier, str) and identifier else new_id("call_")
     signature = signature_in(call.get("extra_content"))
-    return ToolCall(made, function["name"], arguments_text(function.get("arguments")), signature)
+    name = names.get(function["name"], function["name"])
+    return ToolCall(made, name, arguments_text(function.get("arguments")), signature)
 
 
 def call_of_function(call: ToolCall) -> dict[str, str]:
@@ -123,6 +125,7 @@ class ChatReader(ChunkReader):
 
     def __init__(self, request: Request) -> None:
         super().__init__(request)
+        self._names = tools_renamed(request, NAMES)
         self._calls: dict[int, _Calls] = {}
 
     def _choice(self, index: int, cutter: StopCutter, choice: Mapping[str, Any]) -> list[StreamEvent]:
@@ -174,7 +177,7 @@ class ChatReader(ChunkReader):
         number = _call_number(known, fragment)
         events: list[StreamEvent] = []
         if number == len(known.ids):
-            call = _read_call({**fragment, "function": {"name": function.get("name")}})
+            call = _read_call({**fragment, "function": {"name": function.get("name")}}, self._names)
             known.ids.append(call.id)
             known.arguments.append([])
             events.append(CallStart(number, call.id, call.name, index, call.signature))

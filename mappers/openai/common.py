@@ -1,5 +1,6 @@
 """What chat completions and legacy completions have in common: sampling, usage, finish reasons, vendors."""
 
+import re
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -10,8 +11,11 @@ from mooltiproxy.mapping.dialect import Config
 from mooltiproxy.mapping.fields import Fields
 from mooltiproxy.mapping.gather import failure_error
 from mooltiproxy.mapping.neutral import FinishReason, Request, Sampling, Usage
+from mooltiproxy.mapping.tool_names import NameRule
 from mooltiproxy.mapping.upstream_errors import failure_in
 
+NAMES = NameRule(re.compile(r"[a-zA-Z0-9_-]{1,64}"), re.compile(r"[^a-zA-Z0-9_-]"))
+"""The names of functions, as the vendor takes them and most servers of open models."""
 _FINISH: dict[str, FinishReason] = {
     "stop": "stop",
     "length": "length",

@@ -1,6 +1,7 @@
 """Chat messages: OpenAI's list of messages and the neutral turns, both ways."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -185,10 +186,16 @@ def read_base64(fields: Fields, name: str) -> str:
         raise fields.wrong(name, "base64") from error
 
 
-def write_messages(turns: Sequence[Turn], dropped: list[str]) -> list[dict[str, Any]]:
+NO_NAMES: Mapping[str, str] = MappingProxyType({})
+
+
+def write_messages(
+    turns: Sequence[Turn], dropped: list[str], names: Mapping[str, str] = NO_NAMES
+) -> list[dict[str, Any]]:
     """The messages of a conversation; names what is left out in `dropped`, raises BadRequest for a part without a form.
 
-    A result's images cannot stand in a tool message: they follow in a user message behind the last result.
+    `names` are those of functions that the target is told another one for. A result's images cannot stand in a tool
+    message: they follow in a user message behind the last result.
     """
     messages: list[dict[str, Any]] = []
     pending: list[Part] = []
@@ -205,7 +212,7 @@ def write_messages(turns: Sequence[Turn], dropped: list[str]) -> list[dict[str, 
         if pending:
             messages.append({"role": "user", "content": [_write_part(part) for part in pending]})
             pending = []
-        messages.append(_message(turn, others, dropped))
+        messages.append(_message(turn, others, dropped, names))
     if pending:
         messages.append({"role": "user", "content": [_write_part(part) for part in pending]})
     return messages
@@ -216,9 +223,9 @@ def _tool_message(result: ToolResult) -> dict[str, Any]:
     return {"role": "tool", "tool_call_id": result.call_id, "content": text}
 
 
-def _message(turn: Turn, parts: Sequence[Part], dropped: list[str]) -> dict[str, Any]:
+def _message(turn: Turn, parts: Sequence[Part], dropped: list[str], names: Mapping[str, str]) -> dict[str, Any]:
     if turn.role == "assistant":
-        message = {"role": "assistant", **_assistant_fields(parts, dropped)}
+        message = {"role": "assistant", **_assistant_fields(parts, dropped, names)}
     else:
         message = {"role": "user" if turn.role == "tool" else turn.role, "content": _write_content(parts)}
     if turn.name:
@@ -226,13 +233,13 @@ def _message(turn: Turn, parts: Sequence[Part], dropped: list[str]) -> dict[str,
     return message
 
 
-def _assistant_fields(parts: Sequence[Part], dropped: list[str]) -> dict[str, Any]:
+def _assistant_fields(parts: Sequence[Part], dropped: list[str], names: Mapping[str, str]) -> dict[str, Any]:
     """History thoughts are left out: some servers refuse them, the others do not read them."""
     if any(isinstance(part, Reasoning) for part in parts) and "reasoning" not in dropped:
         dropped.append("reasoning")
     if any(isinstance(part, ToolCall) and part.signature for part in parts) and "tool_calls.signature" not in dropped:
         dropped.append("tool_calls.signature")
-    calls = [write_call(part) for part in parts if isinstance(part, ToolCall)]
+    calls = [write_call(part, names) for part in parts if isinstance(part, ToolCall)]
     content = [part for part in parts if not isinstance(part, ToolCall | Reasoning | Refusal)]
     refusal = "".join(part.text for part in parts if isinstance(part, Refusal))
     fields: dict[str, Any] = {"content": _write_content(content) if content or not (calls or refusal) else None}
@@ -243,9 +250,10 @@ def _assistant_fields(parts: Sequence[Part], dropped: list[str]) -> dict[str, An
     return fields
 
 
-def write_call(call: ToolCall) -> dict[str, Any]:
+def write_call(call: ToolCall, names: Mapping[str, str] = NO_NAMES) -> dict[str, Any]:
     """One entry of `tool_calls`."""
-    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+    function = {"name": names.get(call.name, call.name), "arguments": call.arguments}
+    return {"id": call.id, "type": "function", "function": function}
 
 
 def write_signature(signature: str | None) -> dict[str, Any]:

@@ -21,9 +21,10 @@ from mooltiproxy.mapping.neutral import (
     Tool,
     ToolChoice,
 )
+from mooltiproxy.mapping.tool_names import renamed_tools
 
 from .chat import choice_of_mode, effort_of
-from .common import read_sampling, read_stream
+from .common import NAMES, read_sampling, read_stream
 from .responses_items import ItemReader, write_items
 from .responses_output import REPEATED
 from .responses_reader import ResponseReader
@@ -207,9 +208,10 @@ def write_request(request: Request, config: Config) -> Written:
         raise BadRequest("this endpoint of the target takes messages, not a prompt", param="prompt")
     dropped: list[str] = []
     body: dict[str, Any] = {} if request.model is None else {"model": request.model}
-    body.update(write_items(request.turns, dropped))
+    names = renamed_tools(request, NAMES)
+    body.update(write_items(request.turns, dropped, names))
     body.update(_write_sampling(request, dropped))
-    body.update(_write_tools(request))
+    body.update(_write_tools(request, names))
     body.update(_write_output(request))
     body["store"] = False
     if request.user:
@@ -278,29 +280,29 @@ def _may_think(request: Request) -> bool:
     return any(isinstance(part, Reasoning) and part.encrypted for part in parts)
 
 
-def _write_tools(request: Request) -> dict[str, Any]:
+def _write_tools(request: Request, names: Mapping[str, str]) -> dict[str, Any]:
     if not request.tools:
         return {}
-    body: dict[str, Any] = {"tools": [_write_tool(tool) for tool in request.tools]}
+    body: dict[str, Any] = {"tools": [_write_tool(tool, names) for tool in request.tools]}
     if request.tool_choice:
-        body["tool_choice"] = _write_choice(request.tool_choice)
+        body["tool_choice"] = _write_choice(request.tool_choice, names)
     if request.parallel_tool_calls is not None:
         body["parallel_tool_calls"] = request.parallel_tool_calls
     return body
 
 
-def _write_tool(tool: Tool) -> dict[str, Any]:
+def _write_tool(tool: Tool, names: Mapping[str, str]) -> dict[str, Any]:
     """A function; `strict` is always said, since what is left out is strict here and nowhere else."""
-    written: dict[str, Any] = {"type": "function", "name": tool.name}
+    written: dict[str, Any] = {"type": "function", "name": names.get(tool.name, tool.name)}
     if tool.description is not None:
         written["description"] = tool.description
     return {**written, "parameters": tool.schema, "strict": bool(tool.strict)}
 
 
-def _write_choice(choice: ToolChoice) -> str | dict[str, Any]:
+def _write_choice(choice: ToolChoice, names: Mapping[str, str]) -> str | dict[str, Any]:
     if not choice.names:
         return choice.mode
-    tools = [{"type": "function", "name": name} for name in choice.names]
+    tools = [{"type": "function", "name": names.get(name, name)} for name in choice.names]
     if len(tools) == 1 and choice.mode == "required":
         return tools[0]
     return {"type": "allowed_tools", "mode": choice.mode, "tools": tools}

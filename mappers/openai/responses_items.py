@@ -191,10 +191,11 @@ def _read_file(part: Fields) -> Document:
     return Document(media_type=media_type, data=content, name=name)
 
 
-def write_items(turns: Sequence[Turn], dropped: list[str]) -> dict[str, Any]:
+def write_items(turns: Sequence[Turn], dropped: list[str], names: Mapping[str, str]) -> dict[str, Any]:
     """`instructions` (the system text that the conversation begins with, if any) and `input`.
 
-    Names what is left out in `dropped`; raises BadRequest for a part that has no form here.
+    Names what is left out in `dropped`; raises BadRequest for a part that has no form here. `names` are those of
+    functions that the target is told another one for.
     """
     body: dict[str, Any] = {}
     if turns and turns[0].role == "system" and all(isinstance(part, Text) for part in turns[0].parts):
@@ -204,13 +205,13 @@ def write_items(turns: Sequence[Turn], dropped: list[str]) -> dict[str, Any]:
         dropped.append("name")
     if any(isinstance(part, ToolResult) and part.is_error for turn in turns for part in turn.parts):
         dropped.append("messages.is_error")
-    body["input"] = [item for turn in turns for item in _turn_items(turn, dropped)]
+    body["input"] = [item for turn in turns for item in _turn_items(turn, dropped, names)]
     return body
 
 
-def _turn_items(turn: Turn, dropped: list[str]) -> list[dict[str, Any]]:
+def _turn_items(turn: Turn, dropped: list[str], names: Mapping[str, str]) -> list[dict[str, Any]]:
     if turn.role == "assistant":
-        return _assistant_items(turn.parts, dropped)
+        return _assistant_items(turn.parts, dropped, names)
     items = [_result_item(part) for part in turn.parts if isinstance(part, ToolResult)]
     others = [part for part in turn.parts if not isinstance(part, ToolResult)]
     if others or not items:
@@ -223,13 +224,13 @@ def _result_item(result: ToolResult) -> dict[str, Any]:
     return {"type": "function_call_output", "call_id": result.call_id, "output": _write_content(result.parts)}
 
 
-def _assistant_items(parts: Sequence[Part], dropped: list[str]) -> list[dict[str, Any]]:
+def _assistant_items(parts: Sequence[Part], dropped: list[str], names: Mapping[str, str]) -> list[dict[str, Any]]:
     items: list[dict[str, Any]] = []
     for is_said, group in groupby(parts, lambda part: isinstance(part, Text | Refusal)):
         if is_said:
             items.append(_said_item(list(group)))
         else:
-            items += [item for part in group for item in _own_item(part, dropped)]
+            items += [item for part in group for item in _own_item(part, dropped, names)]
     return items
 
 
@@ -247,13 +248,13 @@ def _said_item(parts: Sequence[Part]) -> dict[str, Any]:
     return {**identity, "content": content}
 
 
-def _own_item(part: Part, dropped: list[str]) -> list[dict[str, Any]]:
+def _own_item(part: Part, dropped: list[str], names: Mapping[str, str]) -> list[dict[str, Any]]:
     """A call or a thought; a thought only with the state of this API, since others' are refused."""
     if isinstance(part, ToolCall):
         if part.signature:
             dropped.append("tool_calls.signature")
-        arguments = part.arguments or "{}"
-        return [{"type": "function_call", "call_id": part.id, "name": part.name, "arguments": arguments}]
+        name, arguments = names.get(part.name, part.name), part.arguments or "{}"
+        return [{"type": "function_call", "call_id": part.id, "name": name, "arguments": arguments}]
     if not isinstance(part, Reasoning):
         raise _no_form(part)
     if not part.encrypted:

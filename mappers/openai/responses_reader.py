@@ -22,10 +22,11 @@ from mooltiproxy.mapping.neutral import (
     UsageReport,
 )
 from mooltiproxy.mapping.stops import StopCutter
+from mooltiproxy.mapping.tool_names import tools_renamed
 from mooltiproxy.mapping.upstream_errors import CONTEXT_OVERFLOW, failure_in
 
 from .chat_stream import read_finish_of, read_logprobs
-from .common import count_in
+from .common import NAMES, count_in
 from .messages import arguments_text, signature_in
 from .responses_items import carried_state
 
@@ -67,6 +68,7 @@ class ResponseReader:
 
     def __init__(self, request: Request) -> None:
         self.done = False
+        self._names = tools_renamed(request, NAMES)
         self._cutter = StopCutter(request.sampling.stop)
         self._items: dict[int, _Item] = {}
         self._calls: list[_Item] = []
@@ -128,7 +130,8 @@ class ResponseReader:
         known.call = len(self._calls)
         self._calls.append(known)
         identifier = _string(item.get("call_id")) or _string(item.get("id")) or new_id("call_")
-        return [CallStart(known.call, identifier, name, signature=signature_in(item.get("extra_content")))]
+        signature = signature_in(item.get("extra_content"))
+        return [CallStart(known.call, identifier, self._names.get(name, name), signature=signature)]
 
     def _item_done(self, event: Mapping[str, Any]) -> list[StreamEvent]:
         item = _mapping(event.get("item"))
