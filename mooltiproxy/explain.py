@@ -36,6 +36,10 @@ def explain(config: Config, question: Question) -> Iterator[str]:
     path, _, query = question.path.partition("?")
     prefix, path = split_target(path)
     body = _body(question)
+    reply = router.reply(path, prefix or question.target) if body is None else None
+    if reply is not None:
+        yield f"answer       of the proxy itself: {reply.body.decode()}"
+        return
     model = router.model_in(path) or (model_of(body) if body and router.wants_model else None)
     route = router.route(path, prefix or question.target, model)
     if route.model is not None and body and route.path_model is None:

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 from mooltiproxy.config.model import Config, MappingEntry, Model, Target
 from mooltiproxy.errors import NotFound
-from mooltiproxy.mapping.dialect import Dialect
+from mooltiproxy.mapping.dialect import Dialect, Reply
 from mooltiproxy.mapping.model_names import MODEL_NAME
 
 TO = "/to/"
@@ -103,6 +103,11 @@ class Router:
         if entry.fallback is not None and (name, entry.path) in self._missing:
             entry = entry.fallback
         return Route(self._targets[name], entry, known, path_model)
+
+    def reply(self, path: str, target: str | None) -> Reply | None:
+        """What a client gets from the proxy itself where it asks this path of this target, or of the default one."""
+        known = self._targets.get(self._default if target is None else target)
+        return known.replies.get(path) if known else None
 
     def learn_missing(self, route: Route) -> Route:
         """Remember that the target does not have this entry's path; the route that goes another way instead."""

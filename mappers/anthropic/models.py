@@ -103,8 +103,7 @@ list_endpoint = Endpoint(
     method="GET",
 )
 one_endpoint = Endpoint(
-    kind="models",
-    name="model",
+    kind="model",
     paths=("/v1/models/{model}",),
     read_request=read_request,
     write_request=write_request,

@@ -110,7 +110,7 @@ list_models = Endpoint(
     read_answer=models.read_answer,
     write_answer=models.write_answer,
 )
-get_model = replace(list_models, name="model", paths=("/v1beta/models/{model}", "/v1/models/{model}"))
+get_model = replace(list_models, kind="model", paths=("/v1beta/models/{model}", "/v1/models/{model}"))
 
 dialect = Dialect(
     name="gemini",

@@ -1,16 +1,20 @@
 """Ollama's API as of its release of November 2026 (docs.ollama.com/api, with the types of its source, api/types.go).
 
-Chat, generate (with suffix and raw), embed and embeddings, tags and show. Streams are newline-delimited JSON and the
-default; durations are nanoseconds. An empty conversation or prompt, which loads or unloads a model, is refused in
-front of other APIs.
+Chat, generate (with suffix and raw), embed and embeddings, tags, show and ps; version, and the words at the root by
+which clients look whether a server is there. Streams are newline-delimited JSON and the default; durations are
+nanoseconds. An empty conversation or prompt, which loads or unloads a model, is refused in front of other APIs.
 """
 
 from typing import Any
 
 from mooltiproxy.errors import ProxyError
-from mooltiproxy.mapping.dialect import Dialect
+from mooltiproxy.mapping.dialect import Dialect, Reply
 
 from . import chat, embed, generate, models
+
+VERSION = "0.33.3"
+"""The release whose API this is. Clients look at it to decide what they may ask: it belongs to this module, not to the
+target."""
 
 
 def write_error(error: ProxyError, request_id: str) -> dict[str, Any]:
@@ -25,7 +29,7 @@ def _tells_version(status: int, body: Any) -> bool:
 
 dialect = Dialect(
     name="ollama",
-    doc="Ollama: chat, generate, embed, tags, show",
+    doc="Ollama: chat, generate, embed, tags, show, ps, version",
     base="",
     endpoints=(
         chat.endpoint,
@@ -34,10 +38,15 @@ dialect = Dialect(
         embed.old_endpoint,
         models.tags_endpoint,
         models.show_endpoint,
+        models.ps_endpoint,
     ),
     write_error=write_error,
     write_stream_error=write_error,
     probe=("/api/version", _tells_version),
     # Models are created, copied, pulled and deleted by an operator, not through the proxy.
-    other_paths=frozenset(["/", "/api/version", "/api/ps"]),
+    other_paths=frozenset(["/", "/api/version"]),
+    replies={
+        "/": Reply(b"Ollama is running", "text/plain"),
+        "/api/version": Reply(b'{"version":"%s"}' % VERSION.encode(), "application/json"),
+    },
 )

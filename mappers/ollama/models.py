@@ -1,7 +1,8 @@
-"""`GET /api/tags` and `POST /api/show`: the models of a server, and one of them."""
+"""`GET /api/tags`, `POST /api/show` and `GET /api/ps`: the models of a server, one of them, and those in memory."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,6 +19,9 @@ LATEST = ":latest"
 CAPABILITIES = ("completion", "tools")
 """What is said of a model of which nothing is known: clients that work with tools ask no model that lacks the word,
 and a target that knows none says so itself."""
+
+FOR_EVER = "2318-01-01T00:00:00Z"
+"""When a model leaves the memory that nobody will unload: servers say such a time for a `keep_alive` below 0."""
 
 _DETAILS = ("format", "family", "parameter_size", "quantization_level")
 
@@ -136,6 +140,18 @@ def _write_tag(model: ModelInfo) -> dict[str, Any]:
     }
 
 
+def write_ps(answer: ModelsAnswer, request: ModelsRequest) -> dict[str, Any]:
+    """The models in memory, for a client: what a target lists, it answers for without being told to load it first."""
+    return {"models": [_write_running(model) for model in answer.models]}
+
+
+def _write_running(model: ModelInfo) -> dict[str, Any]:
+    tag = _write_tag(model)
+    names = ("name", "model", "size", "digest", "details")
+    running = {**{name: tag[name] for name in names}, "expires_at": FOR_EVER, "size_vram": tag["size"]}
+    return running if model.context is None else {**running, "context_length": model.context}
+
+
 def write_show(answer: ModelsAnswer, request: ModelsRequest) -> dict[str, Any]:
     """What is known of a model, for a client; raises NotFound where the target has told nothing of it."""
     model = answer.models[0] if len(answer.models) == 1 else _one(answer.models, request.model or "")
@@ -177,8 +193,9 @@ tags_endpoint = Endpoint(
     keepalive=b"",
     method="GET",
 )
+ps_endpoint = replace(tags_endpoint, kind="running", name="ps", paths=("/api/ps",), write_answer=write_ps)
 show_endpoint = Endpoint(
-    kind="models",
+    kind="model",
     name="show",
     paths=("/api/show",),
     read_request=read_show_request,

@@ -91,8 +91,7 @@ endpoint = Endpoint(
 )
 
 one_endpoint = Endpoint(
-    kind="models",
-    name="model",
+    kind="model",
     paths=(f"{LIST}/{{model}}", "/models/{model}"),
     read_request=read_request,
     write_request=write_request,

@@ -9,7 +9,7 @@ from mooltiproxy.config.overrides import MASTER_KEY
 from mooltiproxy.config.schema import MIDDLEWARES, Known
 from mooltiproxy.discovery import Registry
 from mooltiproxy.errors import Problem
-from mooltiproxy.mapping.dialect import Dialect, Endpoint
+from mooltiproxy.mapping.dialect import STAND_INS, Dialect, Endpoint, Reply
 from mooltiproxy.mapping.functions import Functions, FunctionTranslation, renderer
 from mooltiproxy.mapping.prompt import PIECES, TEMPLATES, Pieces
 from mooltiproxy.mapping.translate import DialectTranslation, endpoint_at
@@ -126,7 +126,15 @@ class _Target:
             losses=self._values.get("losses", {}),
             **({"keepalive": self._values["keepalive"]} if "keepalive" in self._values else {}),
             mapping=mapping,
+            replies=self._replies() if self._dialects else {},
         )
+
+    def _replies(self) -> dict[str, Reply]:
+        """What clients of APIs that the target does not speak get from the proxy itself, but for paths of the file."""
+        foreign = [one for one in self._registry.dialects.values() if one not in self._dialects]
+        taken = {*self._values.get("mapping", {}), *(path for one in self._dialects for path in one.other_paths)}
+        found = [(path, reply) for dialect in foreign for path, reply in dialect.replies.items()]
+        return {path: reply for path, reply in found if path not in taken}
 
     def _explicit(self, client_path: str, values: Values) -> MappingEntry:
         """An entry of the file: its path is below the url as it was written."""
@@ -192,7 +200,7 @@ class _Target:
     def _known_as(self, dialect: Dialect, endpoint: Endpoint, client_path: str) -> list[str]:
         """How routing names a path: several dialects list models at the same place, and the first owns it."""
         owner = endpoint_at(self._registry.dialects, client_path)
-        if endpoint.kind != "models" or owner is None or owner[0] is dialect:
+        if endpoint.kind not in ("models", "model") or owner is None or owner[0] is dialect:
             return [client_path]
         return [dialect.alias(client_path)] if dialect.sign else []
 
@@ -227,9 +235,8 @@ class _Target:
         )
 
     def _counterpart(self, endpoint: Endpoint) -> tuple[Dialect, Endpoint] | None:
-        """The first other endpoint of the same kind among what the target speaks; a prompt may also become a chat."""
-        kinds = ("text", "chat") if endpoint.kind == "text" else (endpoint.kind,)
-        for kind in kinds:
+        """The first other endpoint of the same kind among what the target speaks, or of one that stands in for it."""
+        for kind in (endpoint.kind, *STAND_INS.get(endpoint.kind, ())):
             for dialect in self._dialects:
                 for candidate in filter(self._has, dialect.endpoints):
                     if candidate.kind == kind and candidate is not endpoint:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mooltiproxy.discovery import Registry
 from mooltiproxy.errors import Problem
-from mooltiproxy.mapping.dialect import Dialect
+from mooltiproxy.mapping.dialect import Dialect, Reply
 from mooltiproxy.mapping.translate import Translation
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -82,7 +82,8 @@ class MappingEntry:
 class Target:
     """One entry of `targets:`. `mapping` is by client path, derived entries of `speaks` included.
 
-    `losses` is a policy by class of loss (see mapping.losses); `keepalive` is seconds of silence in a stream.
+    `losses` is a policy by class of loss (see mapping.losses); `keepalive` is seconds of silence in a stream. `replies`
+    are answered by the proxy itself, by client path.
     """
 
     name: str
@@ -93,6 +94,7 @@ class Target:
     losses: Mapping[str, str] = field(default_factory=dict)
     keepalive: float | None = 15.0
     mapping: Mapping[str, MappingEntry] = field(default_factory=dict)
+    replies: Mapping[str, Reply] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,9 +27,13 @@ stream; `state["done"] = True` says that the answer is complete although the tar
 Prompter = Callable[[Sequence[Mapping[str, Any]], Config], tuple[str, list[str]]]
 """`def mine(messages, cfg={})`: OpenAI chat messages in; the prompt and its stop strings out."""
 
-Kind = Literal["chat", "text", "embeddings", "count", "models"]
+Kind = Literal["chat", "text", "embeddings", "count", "models", "model", "running"]
 """What an endpoint is for. Its neutral request and answer are, in this order of kinds: `Request` and `Answer` (chat and
-text), `EmbeddingsRequest` and `EmbeddingsAnswer`, `Request` and `CountAnswer`, `ModelsRequest` and `ModelsAnswer`."""
+text), `EmbeddingsRequest` and `EmbeddingsAnswer`, `Request` and `CountAnswer`, `ModelsRequest` and `ModelsAnswer` (all
+models, one that the request names, those that are loaded)."""
+
+STAND_INS: Mapping[Kind, tuple[Kind, ...]] = {"text": ("chat",), "model": ("models",), "running": ("models",)}
+"""What else a target may be asked where it has no endpoint of a client's kind."""
 
 
 class StreamReader(Protocol):
@@ -118,6 +122,14 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Reply:
+    """What the proxy itself answers to GET and HEAD of a path: nothing of it is the target's to say."""
+
+    body: bytes
+    media_type: str
+
+
+@dataclass(frozen=True, slots=True)
 class Dialect:
     """An HTTP API of LLMs. `base` is the prefix of its paths that a target's `url` may already hold (`/v1`).
 
@@ -126,7 +138,7 @@ class Dialect:
     `fixed_fields` are headers that a target of this dialect wants with every request that we translate. `probe` is a
     path to GET and what its answer (status and JSON, None where it is none) looks like where a server speaks this.
     `sign` is a header that its clients send and others do not: it tells them apart where several dialects have the
-    same path.
+    same path. `replies` are what its clients get, by path, from the proxy itself where the target speaks another API.
     """
 
     name: str
@@ -141,6 +153,7 @@ class Dialect:
     fixed_fields: Mapping[str, str] = field(default_factory=dict)
     probe: tuple[str, Callable[[int, Any], bool]] | None = None
     sign: str | None = None
+    replies: Mapping[str, Reply] = field(default_factory=dict)
 
     def alias(self, path: str) -> str:
         """The name under which routing knows a path that another dialect has as well."""

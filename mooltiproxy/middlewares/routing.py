@@ -10,12 +10,14 @@ from mooltiproxy.mapping.json_edit import model_of, with_model
 from mooltiproxy.routing import Router, split_target
 
 PLAIN = ("", "identity")
+READING = ("GET", "HEAD")
 
 
 def routing(
     router: Router, endpoints: Mapping[str, Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]]
 ) -> Callable[..., Awaitable[web.StreamResponse]]:
-    """A middleware that writes `exchange.route`, or answers the proxy's own endpoints where no target maps them."""
+    """A middleware that writes `exchange.route`, or answers what is the proxy's own: endpoints that no target maps, and
+    the replies that go before a target of another API."""
     own = {path: endpoint for path, endpoint in endpoints.items() if not router.maps(path)}
 
     async def middleware(
@@ -26,6 +28,9 @@ def routing(
         if endpoint is not None:
             return await endpoint(request)
         target = named_target(exchange)
+        reply = router.reply(exchange.path, target) if request.method in READING else None
+        if reply is not None:
+            return web.Response(body=reply.body, content_type=reply.media_type)
         exchange.path = router.told_apart(exchange.path, request.headers)
         model = await asked_model(exchange, router) if router.wants_model and target is None else None
         route = exchange.route = router.route(exchange.path, target, model)

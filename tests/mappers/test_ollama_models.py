@@ -131,3 +131,12 @@ def test_a_server_that_tells_its_version_speaks_this_api(status: int, body: Any,
     path, is_it = dialect.probe
     assert path == "/api/version"
     assert is_it(status, body) is speaks
+
+
+def test_what_a_target_lists_is_said_to_be_in_memory_for_ever() -> None:
+    answer = ModelsAnswer([ModelInfo("m1", context=8192, size=5), ModelInfo("m2")])
+    first, second = models.write_ps(answer, ModelsRequest())["models"]
+    assert (first["model"], first["size"], first["size_vram"], first["context_length"]) == ("m1", 5, 5, 8192)
+    assert first["expires_at"] == models.FOR_EVER
+    assert "context_length" not in second
+    assert len(second["digest"]) == 64
