@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mappers import tgi
+from mappers.tgi import answers, reading, stream, writing
 from mooltiproxy.errors import BadRequest, UpstreamBroken, UpstreamError
 from mooltiproxy.mapping.gather import answer_of, stream_of
 from mooltiproxy.mapping.neutral import (
@@ -37,23 +38,23 @@ SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
 
 def parameters(**fields: Any) -> dict[str, Any]:
     request = Request(prompt="x", sampling=Sampling(**fields))
-    body = tgi.write_text_request(request, {}).body
+    body = writing.write_text_request(request, {}).body
     assert isinstance(body["parameters"], dict)
     return body["parameters"]
 
 
 def dropped(**fields: Any) -> tuple[str, ...]:
-    return tgi.write_text_request(Request(prompt="x", sampling=Sampling(**fields)), {}).dropped
+    return writing.write_text_request(Request(prompt="x", sampling=Sampling(**fields)), {}).dropped
 
 
 def refused(request: Request) -> str | None:
     with pytest.raises(BadRequest) as caught:
-        tgi.write_text_request(request, {})
+        writing.write_text_request(request, {})
     return caught.value.param
 
 
 def talk(*turns: Turn, **config: Any) -> dict[str, Any]:
-    return tgi.write_chat_request(Request(turns=list(turns)), config).body
+    return writing.write_chat_request(Request(turns=list(turns)), config).body
 
 
 HELLO = Turn("user", [Text("Hello")])
@@ -61,7 +62,7 @@ HELLO = Turn("user", [Text("Hello")])
 
 def test_a_prompt_is_sent_with_details_and_without_itself_in_the_answer() -> None:
     sampling = Sampling(temperature=0.5, top_p=0.9, max_tokens=64, stop=("END",), seed=7)
-    assert tgi.write_text_request(Request(prompt="Say hi", sampling=sampling), {}).body == {
+    assert writing.write_text_request(Request(prompt="Say hi", sampling=sampling), {}).body == {
         "inputs": "Say hi",
         "parameters": {
             "do_sample": True,
@@ -77,9 +78,9 @@ def test_a_prompt_is_sent_with_details_and_without_itself_in_the_answer() -> Non
 
 
 def test_a_model_that_a_client_names_is_for_targets_that_have_several() -> None:
-    request = tgi.read_request({"inputs": "x", "model": "m1"})
+    request = reading.read_request({"inputs": "x", "model": "m1"})
     assert (request.model, request.extra) == ("m1", {})
-    assert "model" not in tgi.write_text_request(request, {}).body
+    assert "model" not in writing.write_text_request(request, {}).body
 
 
 def test_nothing_said_is_sampling_said() -> None:
@@ -120,9 +121,11 @@ def test_neutral_values_are_no_loss() -> None:
 
 def test_at_most_four_stops_are_sent_the_clients_first() -> None:
     request = Request(turns=[HELLO], sampling=Sampling(stop=("a", "b", "c")))
-    body = tgi.write_chat_request(request, {"render": lambda messages: ("p", ["b", "d", "E"])}).body
+    body = writing.write_chat_request(request, {"render": lambda messages: ("p", ["b", "d", "E"])}).body
     assert body["parameters"]["stop"] == ["a", "b", "c", "d"]
-    assert tgi.read_chat_answer({"generated_text": "one E two"}, request).choices == [Choice([Text("one ")], "stop")]
+    assert answers.read_chat_answer({"generated_text": "one E two"}, request).choices == [
+        Choice([Text("one ")], "stop")
+    ]
 
 
 def test_best_of_needs_sampling_and_no_seed() -> None:
@@ -154,17 +157,17 @@ def test_what_would_change_the_answer_unseen_is_refused(request_: Request, param
 
 
 def test_one_answer_is_no_demand() -> None:
-    assert tgi.write_text_request(Request(prompt="x", sampling=Sampling(n=1)), {}).dropped == ()
+    assert writing.write_text_request(Request(prompt="x", sampling=Sampling(n=1)), {}).dropped == ()
 
 
 def test_tools_that_must_not_be_called_are_dropped() -> None:
     request = Request(prompt="x", tools=[Tool("a")], tool_choice=ToolChoice("none"))
-    assert tgi.write_text_request(request, {}).dropped == ("tools",)
+    assert writing.write_text_request(request, {}).dropped == ("tools",)
 
 
 def test_hints_are_dropped_by_name() -> None:
     request = Request(prompt="x", reasoning=ReasoningOptions("low"), user="ann", extra={"metadata": {}})
-    assert tgi.write_text_request(request, {}).dropped == ("metadata", "reasoning_effort", "user")
+    assert writing.write_text_request(request, {}).dropped == ("metadata", "reasoning_effort", "user")
 
 
 @pytest.mark.parametrize(
@@ -175,7 +178,7 @@ def test_hints_are_dropped_by_name() -> None:
     ],
 )
 def test_a_format_becomes_a_grammar(output: OutputFormat, grammar: dict[str, Any]) -> None:
-    body = tgi.write_text_request(Request(prompt="x", output=output), {}).body
+    body = writing.write_text_request(Request(prompt="x", output=output), {}).body
     assert body["parameters"]["grammar"] == grammar
 
 
@@ -203,7 +206,7 @@ def test_a_leading_bos_is_cut_once(bos: str) -> None:
 
 
 def test_a_clients_own_prompt_is_not_touched() -> None:
-    assert tgi.write_text_request(Request(prompt="<s>x"), {}).body["inputs"] == "<s>x"
+    assert writing.write_text_request(Request(prompt="<s>x"), {}).body["inputs"] == "<s>x"
 
 
 def test_images_have_no_place_in_a_prompt() -> None:
@@ -218,14 +221,14 @@ def test_results_of_tools_become_text_and_the_calls_are_named() -> None:
         Turn("assistant", [ToolCall("c", "a", "{}")]),
         Turn("tool", [ToolResult("c", [Text("sunny")])]),
     ]
-    written = tgi.write_chat_request(Request(turns=turns), {})
+    written = writing.write_chat_request(Request(turns=turns), {})
     assert "Hello\n\nsunny" in written.body["inputs"]
     assert written.dropped == ("messages.tool_calls",)
 
 
 def test_the_names_of_those_who_speak_are_dropped_by_name() -> None:
     named = Turn("user", [Text("Hello")], name="ann")
-    assert tgi.write_chat_request(Request(turns=[named, named]), {}).dropped == ("messages.name",)
+    assert writing.write_chat_request(Request(turns=[named, named]), {}).dropped == ("messages.name",)
 
 
 def test_what_a_model_declined_stays_in_the_prompt() -> None:
@@ -239,24 +242,24 @@ def generated(text: str, **details: Any) -> dict[str, Any]:
 
 
 def test_an_answer_is_read() -> None:
-    answer = tgi.read_text_answer(generated("Hi there"), Request())
+    answer = answers.read_text_answer(generated("Hi there"), Request())
     assert answer == Answer([Choice([Text("Hi there")], "stop")], Usage(prompt=None, answer=3))
 
 
 def test_the_prompts_tokens_are_counted_where_they_are_told() -> None:
-    assert tgi.read_text_answer(generated("Hi", prefill=[{}] * 5), Request()).usage == Usage(5, 3)
-    assert tgi.read_text_answer(generated("Hi", input_length=5), Request()).usage == Usage(5, 3)
+    assert answers.read_text_answer(generated("Hi", prefill=[{}] * 5), Request()).usage == Usage(5, 3)
+    assert answers.read_text_answer(generated("Hi", input_length=5), Request()).usage == Usage(5, 3)
 
 
 def test_the_stop_that_ended_the_answer_is_cut() -> None:
     request = Request(sampling=Sampling(stop=("END",)), template_stops=("### HUMAN:",))
-    answer = tgi.read_text_answer(generated("Hi END", finish_reason="stop_sequence"), request)
+    answer = answers.read_text_answer(generated("Hi END", finish_reason="stop_sequence"), request)
     assert answer.choices == [Choice([Text("Hi ")], "stop", "END")]
 
 
 def test_a_stop_that_the_server_missed_is_cut_and_ends_the_answer() -> None:
     request = Request(template_stops=("\n### HUMAN:", "### HUMAN:"))
-    answer = tgi.read_text_answer(generated("Hi\n### HUMAN: and you\n### HUMAN:", finish_reason="length"), request)
+    answer = answers.read_text_answer(generated("Hi\n### HUMAN: and you\n### HUMAN:", finish_reason="length"), request)
     assert answer.choices == [Choice([Text("Hi")], "stop", None)]
 
 
@@ -264,21 +267,21 @@ def test_a_stop_that_the_server_missed_is_cut_and_ends_the_answer() -> None:
     ("word", "finish"), [("length", "length"), ("eos_token", "stop"), ("stop_sequence", "stop"), ("new_word", "stop")]
 )
 def test_finish_reasons_are_read(word: str, finish: str) -> None:
-    assert tgi.read_text_answer(generated("Hi", finish_reason=word), Request()).choices[0].finish == finish
+    assert answers.read_text_answer(generated("Hi", finish_reason=word), Request()).choices[0].finish == finish
 
 
 def test_only_a_conversation_loses_leading_whitespace() -> None:
-    assert tgi.read_chat_answer(generated(" \n Hi "), Request()).choices[0].parts == [Text("Hi ")]
-    assert tgi.read_text_answer(generated(" \n Hi "), Request()).choices[0].parts == [Text(" \n Hi ")]
+    assert answers.read_chat_answer(generated(" \n Hi "), Request()).choices[0].parts == [Text("Hi ")]
+    assert answers.read_text_answer(generated(" \n Hi "), Request()).choices[0].parts == [Text(" \n Hi ")]
 
 
 def test_an_array_is_read() -> None:
-    assert tgi.read_text_answer([{"generated_text": "Hi"}], Request()).choices == [Choice([Text("Hi")], "stop")]
+    assert answers.read_text_answer([{"generated_text": "Hi"}], Request()).choices == [Choice([Text("Hi")], "stop")]
 
 
 def test_the_prompt_is_repeated_where_the_client_wants_it() -> None:
     request = Request(prompt="Say: ", echo=True)
-    assert tgi.read_text_answer(generated("Hi"), request).choices[0].parts == [Text("Say: Hi")]
+    assert answers.read_text_answer(generated("Hi"), request).choices[0].parts == [Text("Say: Hi")]
     events = read([token("Hi"), last("", "Hi")], request)
     assert events[0] == TextDelta("Say: Hi")
 
@@ -286,12 +289,12 @@ def test_the_prompt_is_repeated_where_the_client_wants_it() -> None:
 @pytest.mark.parametrize("body", [{}, [], "text", {"generated_text": None}, None])
 def test_an_answer_without_a_text_is_the_targets_fault(body: Any) -> None:
     with pytest.raises(UpstreamBroken):
-        tgi.read_text_answer(body, Request())
+        answers.read_text_answer(body, Request())
 
 
 def test_an_error_with_status_200_is_an_error() -> None:
     with pytest.raises(UpstreamError) as caught:
-        tgi.read_text_answer({"error": "Model is overloaded", "error_type": "overloaded"}, Request())
+        answers.read_text_answer({"error": "Model is overloaded", "error_type": "overloaded"}, Request())
     assert caught.value.status == 429
 
 
@@ -310,7 +313,7 @@ def last(text: str, whole: str, finish: str = "eos_token", *, special: bool = Fa
 
 
 def read(events: Sequence[Any], request: Request | None = None, *, chat: bool = False) -> list[StreamEvent]:
-    reader = (tgi.chat_reader if chat else tgi.text_reader)(request or Request())
+    reader = (stream.chat_reader if chat else stream.text_reader)(request or Request())
     return [*(neutral for event in events for neutral in reader.read(event)), *reader.end()]
 
 
@@ -330,7 +333,7 @@ def test_a_stop_over_several_tokens_never_shows() -> None:
 
 
 def test_a_stop_that_the_server_missed_ends_the_stream() -> None:
-    reader = tgi.text_reader(Request(sampling=Sampling(stop=("\n",))))
+    reader = stream.text_reader(Request(sampling=Sampling(stop=("\n",))))
     assert reader.read(token("Hi")) == [TextDelta("Hi")]
     assert reader.read(token("\n\nx")) == [Finish("stop", "\n")]
     assert reader.done
@@ -374,12 +377,12 @@ def test_a_stream_says_what_the_whole_answer_says(text: str, stops: list[str], s
     pieces = [text[at : at + size] for at in range(0, len(text), size)]
     request = Request(sampling=Sampling(stop=tuple(stops)))
     streamed = answer_of(read([*map(token, pieces), last("</s>", text, special=True)], request, chat=chat))
-    whole = (tgi.read_chat_answer if chat else tgi.read_text_answer)(generated(text), request)
+    whole = (answers.read_chat_answer if chat else answers.read_text_answer)(generated(text), request)
     assert streamed.choices == whole.choices
 
 
 def test_a_client_request_is_read() -> None:
-    request = tgi.read_request(
+    request = reading.read_request(
         {
             "inputs": "Say hi",
             "parameters": {
@@ -416,8 +419,8 @@ def test_a_client_request_is_read() -> None:
     ],
 )
 def test_greedy_is_read_as_the_server_reads_it(fields: dict[str, Any], temperature: float | None) -> None:
-    assert tgi.read_request({"inputs": "x", "parameters": fields}).sampling.temperature == temperature
-    assert tgi.read_request({"inputs": "x"}).sampling.temperature is None
+    assert reading.read_request({"inputs": "x", "parameters": fields}).sampling.temperature == temperature
+    assert reading.read_request({"inputs": "x"}).sampling.temperature is None
 
 
 @pytest.mark.parametrize(
@@ -428,7 +431,7 @@ def test_greedy_is_read_as_the_server_reads_it(fields: dict[str, Any], temperatu
     ],
 )
 def test_grammars_are_read(grammar: dict[str, Any], output: OutputFormat) -> None:
-    assert tgi.read_request({"inputs": "x", "parameters": {"grammar": grammar}}).output == output
+    assert reading.read_request({"inputs": "x", "parameters": {"grammar": grammar}}).output == output
 
 
 @pytest.mark.parametrize(
@@ -442,14 +445,14 @@ def test_grammars_are_read(grammar: dict[str, Any], output: OutputFormat) -> Non
 )
 def test_a_field_that_cannot_be_read_is_named(body: Any, param: str) -> None:
     with pytest.raises(BadRequest) as caught:
-        tgi.read_request(body)
+        reading.read_request(body)
     assert caught.value.param == param
 
 
 def test_an_answer_is_written_for_a_client() -> None:
     answer = Answer([Choice([Text("Hi ")], "stop", "END")], Usage(12, 3))
-    assert tgi.write_answer(answer, Request()) == {"generated_text": "Hi END"}
-    assert tgi.write_answer(answer, Request(include_usage=True))["details"] == {
+    assert answers.write_answer(answer, Request()) == {"generated_text": "Hi END"}
+    assert answers.write_answer(answer, Request(include_usage=True))["details"] == {
         "finish_reason": "stop_sequence",
         "generated_tokens": 3,
         "seed": None,
@@ -460,7 +463,7 @@ def test_an_answer_is_written_for_a_client() -> None:
 
 def test_a_stream_is_written_for_a_client_and_read_again() -> None:
     answer = Answer([Choice([Text("Hi there")], "length")], Usage(12, 3))
-    writer = tgi.Writer(Request(include_usage=True))
+    writer = stream.Writer(Request(include_usage=True))
     events = [*writer.write(stream_of(answer)), *writer.end()]
     assert [event["index"] for event in events] == [1, 2]
     assert events[-1]["generated_text"] == "Hi there"
@@ -470,7 +473,7 @@ def test_a_stream_is_written_for_a_client_and_read_again() -> None:
 
 def test_an_unfinished_stream_is_never_closed_as_if_it_were_whole() -> None:
     with pytest.raises(UpstreamBroken):
-        tgi.Writer(Request()).end()
+        stream.Writer(Request()).end()
 
 
 def test_the_path_that_streams_always_streams() -> None:
@@ -498,22 +501,22 @@ def test_the_root_path_answers_in_a_list_and_with_the_prompt_unless_told_otherwi
 
 @pytest.mark.parametrize(("wanted", "text"), [(None, "Hi"), (False, "Hi"), (True, "Say: Hi")])
 def test_other_paths_answer_with_the_prompt_only_if_told_to(wanted: bool | None, text: str) -> None:
-    request = tgi.read_request({"inputs": "Say: ", "parameters": {"return_full_text": wanted}})
-    assert tgi.write_answer(Answer([Choice([Text("Hi")], "stop")]), request) == {"generated_text": text}
+    request = reading.read_request({"inputs": "Say: ", "parameters": {"return_full_text": wanted}})
+    assert answers.write_answer(Answer([Choice([Text("Hi")], "stop")]), request) == {"generated_text": text}
 
 
 def test_a_stream_has_the_prompt_in_its_whole_text_only() -> None:
-    request = tgi.read_root_request({"inputs": "Say: ", "stream": True})
-    writer = tgi.Writer(request)
+    request = reading.read_root_request({"inputs": "Say: ", "stream": True})
+    writer = stream.Writer(request)
     events = [*writer.write([TextDelta("Hi"), Finish("stop")]), *writer.end()]
     assert [event["token"]["text"] for event in events] == ["Hi", ""]
     assert events[-1]["generated_text"] == "Say: Hi"
 
 
 def test_the_prompt_in_the_answer_is_no_matter_of_the_target() -> None:
-    request = tgi.read_root_request({"inputs": "Say: "})
-    assert tgi.write_text_request(request, {}).body["parameters"]["return_full_text"] is False
-    assert tgi.read_text_answer([{"generated_text": "Hi"}], request).choices[0].parts == [Text("Hi")]
+    request = reading.read_root_request({"inputs": "Say: "})
+    assert writing.write_text_request(request, {}).body["parameters"]["return_full_text"] is False
+    assert answers.read_text_answer([{"generated_text": "Hi"}], request).choices[0].parts == [Text("Hi")]
 
 
 def test_an_error_has_the_servers_form() -> None:

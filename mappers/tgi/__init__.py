@@ -1,0 +1,62 @@
+"""Text Generation Inference's own API (huggingface.github.io/text-generation-inference): `/generate`, its stream, `/`.
+
+`/` is what huggingface_hub's InferenceClient asks. It takes the same requests, streams by their `stream`, answers whole
+in a list, and repeats the prompt in `generated_text` unless told otherwise.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from mooltiproxy.errors import ProxyError
+from mooltiproxy.mapping.dialect import Dialect, Endpoint
+
+from .answers import read_chat_answer, read_text_answer, write_answer, write_root_answer
+from .reading import read_request, read_root_request, read_stream_request
+from .stream import Writer, chat_reader, text_reader
+from .writing import write_chat_request, write_text_request
+
+_ERROR_TYPES = {400: "validation", 422: "validation", 424: "generation", 429: "overloaded", 503: "overloaded"}
+
+
+def write_error(error: ProxyError, request_id: str) -> dict[str, Any]:
+    """The body of an error answer; the id has its place in a header only."""
+    return {"error": str(error), "error_type": _ERROR_TYPES.get(error.status, "incomplete_generation")}
+
+
+text_endpoint = Endpoint(
+    kind="text",
+    paths=("/generate",),
+    read_request=read_request,
+    write_request=write_text_request,
+    read_answer=read_text_answer,
+    write_answer=write_answer,
+    stream_reader=text_reader,
+    stream_writer=Writer,
+    stream_path="/generate_stream",
+)
+chat_endpoint = replace(
+    text_endpoint,
+    kind="chat",
+    write_request=write_chat_request,
+    read_answer=read_chat_answer,
+    stream_reader=chat_reader,
+)
+"""For targets only: no client sends messages here. It stands behind the text endpoint, to which the path leads."""
+
+stream_endpoint = replace(
+    text_endpoint, paths=("/generate_stream",), read_request=read_stream_request, stream_path=None
+)
+root_endpoint = replace(text_endpoint, paths=("/",), read_request=read_root_request, write_answer=write_root_answer)
+
+dialect = Dialect(
+    name="tgi",
+    doc="Text Generation Inference: /generate",
+    base="",
+    endpoints=(text_endpoint, chat_endpoint, stream_endpoint, root_endpoint),
+    write_error=write_error,
+    write_stream_error=write_error,
+    probe=("/info", lambda status, body: isinstance(body, dict) and "model_id" in body),
+    other_paths=frozenset(
+        ["/info", "/health", "/ping", "/metrics", "/tokenize", "/chat_tokenize", "/invocations"],
+    ),
+)
