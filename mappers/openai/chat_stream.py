@@ -134,13 +134,14 @@ class ChatReader(ChunkReader):
         events = self._texts(cutter, index, delta, read_logprobs(choice.get("logprobs")))
         if cutter.found is not None:
             return [*events, Finish("stop", cutter.found, index)]
-        known = self._calls.setdefault(index, _Calls())
-        events += self._fragments(known, index, delta)
+        if "tool_calls" in delta or "function_call" in delta:
+            events += self._fragments(self._calls.setdefault(index, _Calls()), index, delta)
         reason = read_finish(choice.get("finish_reason"))
         if reason:
             rest = cutter.flush()
             events += [TextDelta(rest, index)] if rest else []
-            last = "".join(known.arguments[-1]) if known.arguments else None
+            known = self._calls.get(index)
+            last = "".join(known.arguments[-1]) if known and known.arguments else None
             events.append(Finish(read_finish_of(reason, last), stop_string_of(choice), index))
         return events
 
@@ -216,22 +217,23 @@ class ChatWriter(ChunkWriter):
         if event.index not in self._calls:
             self._calls[event.index] = False
             choices.append(_choice_of(event.index, {"role": "assistant", "content": ""}))
-        if isinstance(event, Finish):
-            return [*choices, _choice_of(event.index, {}, finish=self._finish_word(event))]
-        delta = self._delta(event)
-        logprobs = event.logprobs if isinstance(event, TextDelta) else None
-        if delta or logprobs:
-            choices.append(_choice_of(event.index, delta or {"content": ""}, logprobs))
+        if isinstance(event, TextDelta):
+            if event.text or event.logprobs:
+                choices.append(_choice_of(event.index, {"content": event.text}, event.logprobs))
+        elif isinstance(event, Finish):
+            choices.append(_choice_of(event.index, {}, finish=self._finish_word(event)))
+        else:
+            delta = self._delta(event)
+            if delta:
+                choices.append(_choice_of(event.index, delta))
         return choices
 
     def _finish_word(self, finish: Finish) -> str:
         reason = finish_of(finish.reason, has_calls=self._calls[finish.index])
         return "function_call" if reason == "tool_calls" and self._request.functions_api else reason
 
-    def _delta(self, event: TextDelta | RefusalDelta | ReasoningDelta | CallStart | CallArguments) -> dict[str, Any]:
+    def _delta(self, event: RefusalDelta | ReasoningDelta | CallStart | CallArguments) -> dict[str, Any]:
         """The fields of one chunk; none for an event that says nothing."""
-        if isinstance(event, TextDelta):
-            return {"content": event.text} if event.text else {}
         if isinstance(event, CallStart | CallArguments):
             return self._call_delta(event)
         if not event.text:

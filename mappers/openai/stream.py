@@ -56,7 +56,9 @@ class ChunkReader:
             if isinstance(choice, dict):
                 events += self._open(choice)
         usage = read_usage(event.get("usage"))
-        return [*events, UsageReport(usage)] if usage else events
+        if usage:
+            events.append(UsageReport(usage))
+        return events
 
     def end(self) -> list[StreamEvent]:
         """A `Failure` unless every choice has finished: an end mark alone proves nothing."""
@@ -66,7 +68,9 @@ class ChunkReader:
         index = index_of(choice)
         if index in self._finished:
             return []
-        cutter = self._cutters.setdefault(index, StopCutter(self._stops))
+        cutter = self._cutters.get(index)
+        if cutter is None:
+            cutter = self._cutters[index] = StopCutter(self._stops)
         events = self._choice(index, cutter, choice)
         if events and isinstance(events[-1], Finish):
             self._finished.add(index)
@@ -89,6 +93,7 @@ class ChunkWriter:
     def __init__(self, request: Request, prefix: str, kind: str) -> None:
         self._request = request
         self._head = head(request, new_id(prefix), kind)
+        self._tail = {"usage": None} if request.include_usage else {}
         self._finished: dict[int, bool] = {}
         self._usage: Usage | None = None
 
@@ -99,7 +104,8 @@ class ChunkWriter:
             if isinstance(event, UsageReport):
                 self._usage = event.usage
             elif not isinstance(event, Failure) and not self._finished.get(event.index):
-                chunks += map(self._chunk, self._event(event))
+                for choice in self._event(event):
+                    chunks.append({**self._head, "choices": [choice], **self._tail})
                 self._finished[event.index] = isinstance(event, Finish)
         return chunks
 
@@ -112,9 +118,3 @@ class ChunkWriter:
 
     def _event(self, event: ChoiceEvent) -> list[dict[str, Any]]:
         raise NotImplementedError
-
-    def _chunk(self, choice: dict[str, Any]) -> dict[str, Any]:
-        chunk = {**self._head, "choices": [choice]}
-        if self._request.include_usage:
-            chunk["usage"] = None
-        return chunk

@@ -198,17 +198,16 @@ class LiveStream:
         return self._framer.write(self._events.fail(event)) + self._framer.end()
 
     def _read(self, events: list[bytes]) -> bytes:
-        if len(events) == 1:  # as most model servers send: a token a read
-            return self._encoded(self._events.read(parse_event(events[0])))
-        written = []
-        try:
-            for event in events:
-                written.append(self._encoded(self._events.read(parse_event(event))))
-        except ProxyError as error:
-            if not any(written):
-                raise
-            self._error = error
-        return b"".join(written)
+        written: list[Any] = []
+        for event in events:
+            try:
+                written += self._events.read(parse_event(event))
+            except ProxyError as error:
+                if not written:
+                    raise
+                self._error = error
+                break
+        return self._encoded(written) if written else b""
 
     def _encoded(self, events: list[Any]) -> bytes:
         try:

@@ -36,62 +36,56 @@ class SSEDecoder:
 
     def __init__(self) -> None:
         self._rest = bytearray()
-        self._lines: list[bytes] = []
-        self._size = 0
+        self._after_cr = False
         self._begun = False
 
     def feed(self, data: bytes) -> list[bytes]:
         """The data of every event that is complete now; raises UpstreamBroken for an endless one."""
-        if b"\n" not in data and b"\r" not in data and not self._rest.endswith(b"\r"):
+        if self._after_cr or b"\r" in data:
+            data = self._with_lf(data)
+        if b"\n\n" not in data and not (data.startswith(b"\n") and self._rest.endswith(b"\n")):
             self._rest += data
-            self._check_size()
+            if len(self._rest) > MAX_EVENT:
+                raise UpstreamBroken("the target's stream has an event without end")
             return []
         if self._rest:
             data = bytes(self._rest) + data
-            self._rest.clear()
-        if not self._begun:
-            data = self._without_bom(data)
-        if b"\r" in data:
-            # A CR at the very end may be half of a CRLF: wait for the next byte.
-            held = data.endswith(b"\r")
-            lines = (data[:-1] if held else data).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-            self._rest += lines.pop() + (b"\r" if held else b"")
-        else:
-            lines = data.split(b"\n")
-            self._rest += lines.pop()
-        return self._events(lines)
+        complete, _, rest = data.rpartition(b"\n\n")
+        self._rest = bytearray(rest)
+        return self._events(complete)
 
     def end(self) -> list[bytes]:
         """The data of a last event whose blank line is missing: many servers close without it."""
-        rest, self._rest = self._without_bom(bytes(self._rest)).rstrip(b"\r"), bytearray()
-        return self._events([rest, b""])
+        rest, self._rest = bytes(self._rest), bytearray()
+        return self._events(rest)
 
-    def _without_bom(self, data: bytes) -> bytes:
-        """One byte order mark may stand at the very beginning; the first line is whole when this is called."""
-        if self._begun:
-            return data
-        self._begun = True
-        return data.removeprefix(BOM)
+    def _with_lf(self, data: bytes) -> bytes:
+        """The same with LF for every line end; the LF of a CRLF may come with the next bytes."""
+        if self._after_cr and data:
+            self._after_cr = False
+            data = data.removeprefix(b"\n")
+        if b"\r" in data:
+            self._after_cr = data.endswith(b"\r")
+            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        return data
 
-    def _check_size(self) -> None:
-        if len(self._rest) > MAX_EVENT:
-            raise UpstreamBroken("the target's stream has an event without end")
-
-    def _events(self, lines: list[bytes]) -> list[bytes]:
+    def _events(self, complete: bytes) -> list[bytes]:
+        if not self._begun:
+            self._begun = True
+            complete = complete.removeprefix(BOM)
         events = []
-        for line in lines:
-            if line.startswith(b"data:"):
-                self._lines.append(line[6:] if line.startswith(b"data: ") else line[5:])
-                self._size += len(line)
-                if self._size > MAX_EVENT:
-                    raise UpstreamBroken("the target's stream has an event without end")
-            elif not line and self._lines:
-                event = self._lines[0] if len(self._lines) == 1 else b"\n".join(self._lines)
-                if event:
-                    events.append(event)
-                self._lines = []
-                self._size = 0
+        for event in complete.split(b"\n\n"):
+            # Most events are one line; the others are worth a closer look.
+            data = event[6:] if event.startswith(b"data: ") and b"\n" not in event else _data_of(event)
+            if data:
+                events.append(data)
         return events
+
+
+def _data_of(event: bytes) -> bytes:
+    """The data of one event, of which there may be several lines."""
+    lines = [line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:")]
+    return b"\n".join(lines)
 
 
 class NDJSONDecoder:
@@ -119,13 +113,14 @@ class NDJSONDecoder:
 
 def parse_event(data: bytes) -> Any:
     """One event's data as JSON, or as text where it is none (`[DONE]`); raises UpstreamBroken for broken JSON."""
-    data = data.strip()
-    if data.startswith((b"{", b"[", b'"')) and data != b"[DONE]":
-        try:
-            return orjson.loads(data)
-        except orjson.JSONDecodeError as error:
-            raise UpstreamBroken("the target's stream has an event that is not JSON") from error
-    return data.decode("utf-8", "replace")
+    if not data.startswith(b"{"):
+        data = data.strip()
+        if data == b"[DONE]" or not data.startswith((b"{", b"[", b'"')):
+            return data.decode("utf-8", "replace")
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise UpstreamBroken("the target's stream has an event that is not JSON") from error
 
 
 def encode_sse(event: Any) -> bytes:
@@ -152,6 +147,8 @@ def encode_ndjson(event: Any) -> bytes:
 def _json(event: Any) -> bytes:
     """JSON on one line by Unicode's rules too: clients that split lines by those would cut inside a string."""
     line: bytes = orjson.dumps(event)
+    if line.isascii():
+        return line
     if b"\xe2\x80" in line:
         line = line.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029")
     return line.replace(b"\xc2\x85", b"\\u0085") if b"\xc2\x85" in line else line

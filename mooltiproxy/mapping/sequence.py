@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import orjson
 
-from mooltiproxy.mapping.neutral import CallArguments, CallStart, Finish, StreamEvent, UsageReport
+from mooltiproxy.mapping.neutral import CallArguments, CallStart, Finish, StreamEvent, TextDelta, UsageReport
 
 
 class CallSequence:
@@ -24,7 +24,7 @@ class CallSequence:
         """The events that can be written now, in their order."""
         row: list[StreamEvent] = []
         for event in events:
-            if isinstance(event, UsageReport):
+            if isinstance(event, UsageReport) or self._open is None and isinstance(event, TextDelta):
                 row.append(event)
             elif isinstance(event, Finish):
                 self._release_all(row)

@@ -68,7 +68,9 @@ def read_error(status: int, media_type: str, body: bytes) -> UpstreamError:
 
 def failure_in(event: Any) -> Failure | None:
     """The failure that one parsed event or answer body reports, None if it reports none."""
-    details = _details(event) if _names_error(event) else None
+    if not _names_error(event):
+        return None
+    details = _details(event)
     if details is None:
         return None
     message = clean_message(details.get("message") or "") or "the target failed without saying why"
@@ -93,9 +95,9 @@ def clean_message(text: str) -> str:
 
 
 def _names_error(event: Any) -> bool:
-    if isinstance(event, list):
-        return bool(event) and _names_error(event[0])
-    return isinstance(event, dict) and (bool(event.get("error")) or event.get("object") == "error")
+    if isinstance(event, dict):
+        return bool(event.get("error")) or event.get("object") == "error"
+    return isinstance(event, list) and bool(event) and _names_error(event[0])
 
 
 def _parsed(body: bytes) -> Any:

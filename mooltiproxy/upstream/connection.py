@@ -27,7 +27,7 @@ class Receiver(Protocol):
         """The final status (never 1xx) and the raw header fields."""
 
     def body(self, data: bytes) -> None:
-        """Some bytes of the body, chunk framing removed."""
+        """What one read brought of the body, chunk framing removed."""
 
     def end(self) -> None:
         """The answer is complete."""
@@ -69,6 +69,7 @@ class Connection(asyncio.Protocol):
         self.idle_since = 0.0
         self._phase = ""
         self._receiver: Receiver | None = None
+        self._body: list[bytes] = []
         self._drained: asyncio.Event | None = None
         self._paused = False
         self._poll: select.poll | None = None
@@ -192,6 +193,7 @@ class Connection(asyncio.Protocol):
                 self._fail(UpstreamBroken("the target's answer is not valid HTTP"))
         if self._receiver is not None and not self._head_done and self._head_size > MAX_HEAD:
             self._fail(UpstreamBroken("the target's answer has a head without end"))
+        self._deliver()
         receiver.flush()
 
     def eof_received(self) -> bool:
@@ -254,9 +256,8 @@ class Connection(asyncio.Protocol):
             self._finish()
 
     def on_body(self, body: bytes) -> None:
-        """Some bytes of the body."""
-        if self._receiver is not None:
-            self._receiver.body(body)
+        """Some bytes of the body: kept until the read is parsed, as there may be many small chunks in it."""
+        self._body.append(body)
 
     def on_message_complete(self) -> None:
         """The answer is complete, or an interim one is over."""
@@ -288,7 +289,15 @@ class Connection(asyncio.Protocol):
         first_byte = self._clocks.first_byte
         self.deadline = self._loop.time() + first_byte if first_byte else 0.0
 
+    def _deliver(self) -> None:
+        """Tell the receiver what the parser found of the body."""
+        if self._body:
+            pieces, self._body = self._body, []
+            if self._receiver is not None:
+                self._receiver.body(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+
     def _finish(self) -> None:
+        self._deliver()
         receiver, self._receiver = self._receiver, None
         assert receiver is not None
         self.deadline = self.total_deadline = 0.0
@@ -300,6 +309,7 @@ class Connection(asyncio.Protocol):
             self._shut()
 
     def _fail(self, error: UpstreamError) -> None:
+        self._deliver()
         receiver, self._receiver = self._receiver, None
         self._shut()
         if receiver is not None:
