@@ -19,6 +19,7 @@ from mooltiproxy.mapping.neutral import (
     Text,
     ToolCall,
 )
+from mooltiproxy.mapping.signatures import ANTHROPIC, REDACTED, carried, mark, own, shown
 from mooltiproxy.mapping.stops import StopCutter
 from mooltiproxy.mapping.tool_names import tools_renamed
 from mooltiproxy.mapping.upstream_errors import failure_in
@@ -63,9 +64,9 @@ def _read_block(block: Mapping[str, Any], cutter: StopCutter, names: Mapping[str
         text += "" if cutter.found else cutter.flush()
         return [Text(text)] if text else []
     if kind == "thinking":
-        return [Reasoning(_string(block.get("thinking")) or "", _string(block.get("signature")))]
+        return [Reasoning(_string(block.get("thinking")) or "", mark(ANTHROPIC, _string(block.get("signature"))))]
     if kind == "redacted_thinking":
-        return [Reasoning("", encrypted=_string(block.get("data")))]
+        return [Reasoning("", mark(REDACTED, _string(block.get("data"))))]
     return [_read_call(block, names)] if kind == "tool_use" else []
 
 
@@ -90,7 +91,7 @@ def write_answer(answer: Answer, request: Request) -> dict[str, Any]:
         "type": "message",
         "role": "assistant",
         "model": request.model or answer.model or "",
-        "content": [block for part in choice.parts for block in _write_part(part, choice)],
+        "content": [block for part in carried(choice.parts) for block in _write_part(part, choice)],
         **_write_end(choice),
         "usage": write_usage(answer.usage),
     }
@@ -112,13 +113,12 @@ def _write_part(part: Part, choice: Choice) -> list[dict[str, Any]]:
 
 
 def _write_thought(thought: Reasoning) -> list[dict[str, Any]]:
-    """A thought and what its vendor keeps secret of it; a signature that is not there is empty."""
-    blocks: list[dict[str, Any]] = []
-    if thought.text or thought.signature:
-        blocks.append({"type": "thinking", "thinking": thought.text, "signature": thought.signature or ""})
-    if thought.encrypted:
-        blocks.append({"type": "redacted_thinking", "data": thought.encrypted})
-    return blocks
+    """A thought; a signature that is not there is empty."""
+    secret = own(REDACTED, thought.signature)
+    if secret:
+        return [{"type": "redacted_thinking", "data": secret}]
+    signature = shown(ANTHROPIC, thought.signature) or ""
+    return [{"type": "thinking", "thinking": thought.text, "signature": signature}] if thought.text or signature else []
 
 
 def _is_cut(call: ToolCall, choice: Choice) -> bool:

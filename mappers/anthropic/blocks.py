@@ -18,6 +18,7 @@ from mooltiproxy.mapping.neutral import (
     ToolResult,
     Turn,
 )
+from mooltiproxy.mapping.signatures import ANTHROPIC, REDACTED, mark, restored
 
 NATIVE: Mapping[str, tuple[str, ...]] = {
     "text": ("cache_control", "citations"),
@@ -63,7 +64,7 @@ class BlockReader:
         turns = [turn for message in fields.objects("messages") for turn in self._turns(message)]
         if not turns:
             raise fields.wrong("messages", "at least one message with content")
-        return turns
+        return restored(turns)
 
     def _turns(self, message: Fields) -> list[Turn]:
         role = message.required_text("role")
@@ -112,9 +113,9 @@ class BlockReader:
         if kind == "text":
             return Text(block.required_text("text"), self.native(block, kind))
         if kind == "thinking":
-            return Reasoning(block.required_text("thinking"), block.text("signature") or None)
+            return Reasoning(block.required_text("thinking"), mark(ANTHROPIC, block.text("signature") or None))
         if kind == "redacted_thinking":
-            return Reasoning("", encrypted=block.required_text("data"))
+            return Reasoning("", mark(REDACTED, block.required_text("data")))
         if kind == "tool_use":
             return self._tool_use(block)
         if kind == "tool_result":

@@ -9,6 +9,7 @@ from typing import Any
 from mooltiproxy.errors import BadRequest
 from mooltiproxy.mapping.dialect import Config
 from mooltiproxy.mapping.neutral import OutputFormat, Reasoning, ReasoningOptions, Request, ToolCall
+from mooltiproxy.mapping.signatures import ANTHROPIC, REDACTED, own
 
 from .common import ADAPTIVE, ADAPTIVE_ONLY, EITHER_SAMPLING, is_vendor, version_of
 
@@ -202,7 +203,8 @@ def _thoughts_are_complete(request: Request) -> bool:
     last = next((turn for turn in reversed(request.turns) if turn.role == "assistant"), None)
     if last is None or not any(isinstance(part, ToolCall) for part in last.parts):
         return True
-    return any(isinstance(part, Reasoning) and bool(part.signature or part.encrypted) for part in last.parts)
+    states = [part.signature for part in last.parts if isinstance(part, Reasoning)]
+    return any(own(ANTHROPIC, state) or own(REDACTED, state) for state in states)
 
 
 def write_format(output: OutputFormat, request: Request, config: Config, dropped: list[str]) -> Body:

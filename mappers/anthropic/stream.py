@@ -23,6 +23,8 @@ from mooltiproxy.mapping.neutral import (
     UsageReport,
 )
 from mooltiproxy.mapping.sequence import CallSequence
+from mooltiproxy.mapping.shortcut import VerbatimReader, VerbatimWriter
+from mooltiproxy.mapping.signatures import ANTHROPIC, REDACTED, call_carrier, mark, own, shown
 from mooltiproxy.mapping.stops import StopCutter
 from mooltiproxy.mapping.tool_names import tools_renamed
 from mooltiproxy.mapping.upstream_errors import failure_in
@@ -52,12 +54,13 @@ class _ReadBlock:
     signature: str = ""
 
 
-class MessagesReader:
+class MessagesReader(VerbatimReader):
     """Reads a target's events; a block may be left open, or begin before the one before it is closed."""
 
     def __init__(self, request: Request) -> None:
         self.done = False
         self._cutter = StopCutter(unsent_stops(request))
+        self.watched = self._cutter.firsts
         self._names = tools_renamed(request, NAMES)
         self._blocks: dict[Any, _ReadBlock] = {}
         self._calls = 0
@@ -65,6 +68,11 @@ class MessagesReader:
         self._usage: dict[str, Any] = {}
         self._finished = False
         self._over = False
+
+    @property
+    def verbatim(self) -> bool:
+        """Whether no stop string has begun."""
+        return self._cutter.idle
 
     def read(self, event: Any) -> list[StreamEvent]:
         """Neutral events of one event; those of kinds that we know nothing of are passed over."""
@@ -111,7 +119,7 @@ class MessagesReader:
             block.signature = _string(content.get("signature"))
             return events + _thought(content.get("thinking"))
         if kind == "redacted_thinking":
-            return [*events, ReasoningDelta("", encrypted=_string(content.get("data")))]
+            return [*events, ReasoningDelta("", mark(REDACTED, _string(content.get("data"))))]
         return events + self._start_call(block, content) if kind == "tool_use" else events
 
     def _open_thoughts(self) -> list[Any]:
@@ -161,7 +169,7 @@ class MessagesReader:
             self._last_arguments = "".join(block.arguments)
             return events
         if block.signature:
-            return [ReasoningDelta("", block.signature)]
+            return [ReasoningDelta("", mark(ANTHROPIC, block.signature))]
         return self._held() if block.kind == "text" else []
 
     def _held(self) -> list[StreamEvent]:
@@ -204,7 +212,7 @@ def _thought(value: Any) -> list[StreamEvent]:
     return [ReasoningDelta(text)] if text else []
 
 
-class MessagesWriter:
+class MessagesWriter(VerbatimWriter):
     """Writes a client's events: one block is open at a time, a new one only once the one before it is closed."""
 
     def __init__(self, request: Request) -> None:
@@ -272,6 +280,8 @@ class MessagesWriter:
         elif isinstance(event, ReasoningDelta):
             self._take_thought(event, written)
         elif isinstance(event, CallStart):
+            if event.signature:
+                self._take_thought(ReasoningDelta("", call_carrier(event.signature)), written)
             self._open("tool_use", {"id": event.id, "name": event.name, "input": {}}, written)
             self._call, self._arguments, self._has_calls = event.name, [], True
         elif isinstance(event, CallArguments):
@@ -284,11 +294,13 @@ class MessagesWriter:
         """A signature ends its block: more thoughts behind it are another's."""
         if event.text:
             self._add("thinking", {"type": "thinking_delta", "thinking": event.text}, written)
+        secret = own(REDACTED, event.signature)
+        if secret:
+            self._open("redacted_thinking", {"data": secret}, written)
+        elif event.signature:
+            signature = shown(ANTHROPIC, event.signature)
+            self._add("thinking", {"type": "signature_delta", "signature": signature}, written)
         if event.signature:
-            self._add("thinking", {"type": "signature_delta", "signature": event.signature}, written)
-            self._close(written)
-        if event.encrypted:
-            self._open("redacted_thinking", {"data": event.encrypted}, written)
             self._close(written)
 
     def _take_arguments(self, text: str, written: list[Event]) -> None:

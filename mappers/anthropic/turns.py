@@ -19,6 +19,7 @@ from mooltiproxy.mapping.neutral import (
     ToolResult,
     Turn,
 )
+from mooltiproxy.mapping.signatures import ANTHROPIC, REDACTED, lost, own
 from mooltiproxy.mapping.tool_names import renamed_tools
 
 from .blocks import NATIVE
@@ -35,6 +36,7 @@ def write_conversation(request: Request, dropped: list[str]) -> dict[str, Any]:
     turns = [_with_text(turn) for turn in request.turns]
     leading = next((at for at, turn in enumerate(turns) if turn.role != "system"), len(turns))
     version = version_of(request.model)
+    dropped += lost(request.turns)
     messages = _Messages(request, dropped, system_turns=version is None or version >= SYSTEM_TURNS)
     for turn in turns[leading:]:
         messages.add(turn)
@@ -145,10 +147,11 @@ class _Messages:
         return _block("tool_use", call.native, id=identifier, name=name, input=_input(call))
 
     def _thought(self, thought: Reasoning) -> list[Block]:
-        if thought.signature:
-            return [{"type": "thinking", "thinking": thought.text, "signature": thought.signature}]
-        if thought.encrypted and not thought.text:
-            return [{"type": "redacted_thinking", "data": thought.encrypted}]
+        signature, secret = own(ANTHROPIC, thought.signature), own(REDACTED, thought.signature)
+        if signature:
+            return [{"type": "thinking", "thinking": thought.text, "signature": signature}]
+        if secret:
+            return [{"type": "redacted_thinking", "data": secret}]
         self._drop("reasoning")
         return []
 

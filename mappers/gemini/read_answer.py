@@ -23,12 +23,14 @@ from mooltiproxy.mapping.neutral import (
     TextDelta,
     UsageReport,
 )
+from mooltiproxy.mapping.signatures import GEMINI, mark
 from mooltiproxy.mapping.stops import StopCutter
 from mooltiproxy.mapping.tool_names import tools_renamed
 from mooltiproxy.mapping.upstream_errors import clean_message, failure_in
 
 from .common import BROKEN, objects_of, read_finish, read_logprobs, read_usage
 from .names import FUNCTIONS
+from .signatures import FIELD
 from .write_request import unsent_stops
 
 
@@ -133,7 +135,7 @@ class Reader:
         return [Finish("stop", candidate.cutter.found, index)]
 
     def _part(self, index: int, candidate: _Candidate, part: dict[str, Any]) -> list[StreamEvent]:
-        signature = part.get("thoughtSignature")
+        signature = part.get(FIELD)
         signature = signature if isinstance(signature, str) and signature else None
         call, text = part.get("functionCall"), part.get("text")
         if isinstance(call, dict):
@@ -143,9 +145,9 @@ class Reader:
         if not isinstance(text, str):
             return []
         if part.get("thought") is True:
-            return [ReasoningDelta(text, signature, index=index)] if text or signature else []
+            return [ReasoningDelta(text, mark(GEMINI, signature), index)] if text or signature else []
         text = candidate.cutter.feed(text)
-        return [TextDelta(text, index)] if text else []
+        return [TextDelta(text, index, signature=signature)] if text or signature else []
 
     def _call(
         self, index: int, candidate: _Candidate, call: dict[str, Any], signature: str | None

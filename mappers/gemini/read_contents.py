@@ -21,9 +21,9 @@ from mooltiproxy.mapping.neutral import (
 )
 
 from .fields import ProtoFields
+from .signatures import FIELD, thought_state
 from .write_contents import response_of
 
-SIGNATURE = "thoughtSignature"
 _ROLES: dict[str, Role] = {"user": "user", "model": "assistant", "function": "user", "tool": "user"}
 _KINDS = ("text", "inlineData", "fileData", "functionCall", "functionResponse")
 _AUDIO_FORMATS = {"mpeg": "mp3", "x-wav": "wav", "wave": "wav"}
@@ -78,9 +78,9 @@ class ContentsReader:
         part = self._part(fields)
         last = parts[-1] if parts else None
         if isinstance(part, Text) and not part.text:
-            if part.native and isinstance(last, Text) and not last.native:
-                last.native = part.native
-            elif part.native:
+            if part.signature and isinstance(last, Text) and not last.signature:
+                last.signature = part.signature
+            elif part.signature:
                 parts.append(part)
         else:
             parts.append(part)
@@ -93,13 +93,13 @@ class ContentsReader:
         signature = _signature(part)
         read = self._read(kinds[0], part, signature)
         if isinstance(read, Text) and thought:
-            read = Reasoning(read.text, signature)
+            read = Reasoning(read.text, thought_state(signature))
         self.extra.update(part.leftovers())
         return read
 
     def _read(self, kind: str, part: ProtoFields, signature: str | None) -> Part:
         if kind == "text":
-            return Text(part.required_text("text"), {SIGNATURE: signature} if signature else None)
+            return Text(part.required_text("text"), signature=signature)
         fields = part.required_object(kind)
         if kind == "functionCall":
             return self._call(fields, signature)
@@ -141,9 +141,9 @@ class ContentsReader:
 
 def _signature(part: ProtoFields) -> str | None:
     """The signature in the one spelling of base64: SDKs send it back in another than they got it in."""
-    if part.text(SIGNATURE) is None:
+    if part.text(FIELD) is None:
         return None
-    return _base64(part, SIGNATURE) or None
+    return _base64(part, FIELD) or None
 
 
 def _base64(fields: ProtoFields, name: str) -> str:

@@ -31,7 +31,8 @@ from mooltiproxy.mapping.neutral import (
 )
 
 from .common import write_finish, write_logprobs, write_usage
-from .write_contents import arguments_of, is_base64
+from .signatures import signed, thought_for_client
+from .write_contents import arguments_of
 
 _NOTHING = {"text": ""}
 """SDKs expect a part even where there is nothing to say."""
@@ -53,6 +54,8 @@ def _write_part(part: Part, finish: FinishReason) -> list[dict[str, Any]]:
         return _write_call(part, finish)
     if isinstance(part, Reasoning):
         return _write_thought(part.text, part.signature)
+    if isinstance(part, Text) and part.signature:
+        return [signed({"text": part.text}, part.signature)]
     return [{"text": part.text}] if isinstance(part, Text | Refusal) and part.text else []
 
 
@@ -64,18 +67,11 @@ def _write_call(call: ToolCall, finish: FinishReason) -> list[dict[str, Any]]:
     if arguments is None:
         raise UpstreamBroken(f"the target called {call.name} with arguments that are no JSON object")
     part: dict[str, Any] = {"functionCall": {"id": call.id, "name": call.name, "args": arguments}}
-    return [{**part, "thoughtSignature": call.signature} if _is_signature(call.signature) else part]
+    return [signed(part, call.signature)]
 
 
 def _write_thought(text: str, signature: str | None) -> list[dict[str, Any]]:
-    if not text and not signature:
-        return []
-    part: dict[str, Any] = {"text": text, "thought": True}
-    return [{**part, "thoughtSignature": signature} if _is_signature(signature) else part]
-
-
-def _is_signature(signature: str | None) -> bool:
-    return bool(signature) and is_base64(signature or "")
+    return [thought_for_client(text, signature)] if text or signature else []
 
 
 def _candidate(
@@ -168,6 +164,8 @@ class Writer:
         logprobs = event.logprobs if isinstance(event, TextDelta) else None
         if isinstance(event, ReasoningDelta):
             parts = _write_thought(event.text, event.signature)
+        elif isinstance(event, TextDelta) and event.signature:
+            parts = [signed({"text": event.text}, event.signature)]
         else:
             parts = [{"text": event.text}] if event.text or logprobs else []
         return [_response([_candidate(event.index, parts, logprobs)], None, self._model, self._id)] if parts else []

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from mooltiproxy.errors import BadRequest
-from mooltiproxy.mapping.media import host_of, image_type, standard_base64
+from mooltiproxy.mapping.media import host_of, image_type
 from mooltiproxy.mapping.neutral import (
     Audio,
     Document,
@@ -25,13 +25,12 @@ from mooltiproxy.mapping.neutral import (
     ToolResult,
     Turn,
 )
+from mooltiproxy.mapping.signatures import GEMINI, own
 from mooltiproxy.mapping.tool_names import renamed_tools
 
 from .names import FUNCTIONS, is_newer, is_older
+from .signatures import FIELD, SKIP, signed
 
-SKIP = "skip_thought_signature_validator"
-"""What the service takes in place of the signature of a call that it did not make itself
-(ai.google.dev/gemini-api/docs/thought-signatures)."""
 IMAGE_HOSTS = frozenset(["generativelanguage.googleapis.com"])
 """Where files lie that were uploaded to the service."""
 _FILE_HOSTS = IMAGE_HOSTS | {"www.youtube.com", "youtube.com", "youtu.be"}
@@ -99,8 +98,7 @@ class ContentsWriter:
     def _part(self, part: Part) -> list[dict[str, Any]]:
         """A part; none for one that says nothing here."""
         if isinstance(part, Text):
-            signature = part.native.get("thoughtSignature") if part.native else None
-            return [_signed({"text": part.text}, signature)] if part.text or signature else []
+            return [signed({"text": part.text}, part.signature)] if part.text or part.signature else []
         if isinstance(part, Reasoning):
             return self._thought(part)
         if isinstance(part, Refusal):
@@ -117,16 +115,17 @@ class ContentsWriter:
         return _media(part)
 
     def _thought(self, thought: Reasoning) -> list[dict[str, Any]]:
-        """A thought without its signature: another vendor's would be refused, and of its own none is asked back."""
-        if thought.signature or thought.encrypted:
+        """A thought, with its signature where that is the service's own: another's would be refused."""
+        signature = own(GEMINI, thought.signature)
+        if thought.signature and not signature:
             self._drop("reasoning.signature")
-        return [{"text": thought.text, "thought": True}] if thought.text else []
+        return [signed({"text": thought.text, "thought": True}, signature)] if thought.text or signature else []
 
     def _call(self, call: ToolCall) -> dict[str, Any]:
         name = self._names.get(call.name, call.name)
         self._calls[call.id] = (len(self._calls), name)
         written = {"id": call.id, "name": name, "args": _history_arguments(call)}
-        return _signed({"functionCall": written}, call.signature)
+        return signed({"functionCall": written}, call.signature)
 
     def _add_result(self, content: _Content, result: ToolResult) -> None:
         place, name = self._calls.get(result.call_id) or (len(self._calls), result.name)
@@ -160,20 +159,7 @@ def _sign(content: _Content) -> None:
     """The first call of a content must bear a signature; one that another model made has none."""
     first = next((part for part in content.parts if "functionCall" in part), None)
     if first is not None:
-        first.setdefault("thoughtSignature", SKIP)
-
-
-def _signed(part: dict[str, Any], signature: str | None) -> dict[str, Any]:
-    return {**part, "thoughtSignature": signature} if signature and is_base64(signature) else part
-
-
-def is_base64(signature: str) -> bool:
-    """Whether a signature can be written here at all: SDKs raise where it is no base64."""
-    try:
-        standard_base64(signature)
-    except ValueError:
-        return False
-    return True
+        first.setdefault(FIELD, SKIP)
 
 
 def _history_arguments(call: ToolCall) -> dict[str, Any]:

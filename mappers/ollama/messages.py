@@ -10,6 +10,7 @@ from mooltiproxy.mapping.fields import Fields
 from mooltiproxy.mapping.ids import stable_id
 from mooltiproxy.mapping.media import image_type, standard_base64
 from mooltiproxy.mapping.neutral import Image, Part, Reasoning, Refusal, Role, Text, ToolCall, ToolResult, Turn
+from mooltiproxy.mapping.signatures import lost
 
 _ROLES: dict[str, Role] = {
     "system": "system",
@@ -106,6 +107,7 @@ class MessageWriter:
 
     def write(self, turns: Sequence[Turn]) -> list[dict[str, Any]]:
         """The messages; raises BadRequest for a part without a form, and for arguments that are no JSON object."""
+        self._dropped += lost(turns)
         return [message for turn in turns for message in self._messages(turn)]
 
     def _messages(self, turn: Turn) -> list[dict[str, Any]]:
@@ -149,8 +151,6 @@ class MessageWriter:
             fields["thinking"] = fields.get("thinking", "") + thought.text
         if thought.signature:
             self._drop("reasoning.signature")
-        if thought.encrypted:
-            self._drop("reasoning.encrypted")
 
     def _image(self, image: Image) -> str:
         if image.detail not in (None, "auto"):
@@ -159,8 +159,6 @@ class MessageWriter:
 
     def _call(self, number: int, call: ToolCall) -> dict[str, Any]:
         self._names[call.id] = call.name
-        if call.signature:
-            self._drop("tool_calls.signature")
         arguments = arguments_object(call.arguments)
         if arguments is None:
             raise BadRequest(

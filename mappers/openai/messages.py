@@ -23,6 +23,7 @@ from mooltiproxy.mapping.neutral import (
     ToolResult,
     Turn,
 )
+from mooltiproxy.mapping.signatures import lost
 
 _ROLES: dict[str, Role] = {
     "system": "system",
@@ -197,6 +198,7 @@ def write_messages(
     `names` are those of functions that the target is told another one for. A result's images cannot stand in a tool
     message: they follow in a user message behind the last result.
     """
+    dropped += lost(turns)
     messages: list[dict[str, Any]] = []
     pending: list[Part] = []
     for turn in turns:
@@ -237,8 +239,6 @@ def _assistant_fields(parts: Sequence[Part], dropped: list[str], names: Mapping[
     """History thoughts are left out: some servers refuse them, the others do not read them."""
     if any(isinstance(part, Reasoning) for part in parts) and "reasoning" not in dropped:
         dropped.append("reasoning")
-    if any(isinstance(part, ToolCall) and part.signature for part in parts) and "tool_calls.signature" not in dropped:
-        dropped.append("tool_calls.signature")
     calls = [write_call(part, names) for part in parts if isinstance(part, ToolCall)]
     content = [part for part in parts if not isinstance(part, ToolCall | Reasoning | Refusal)]
     refusal = "".join(part.text for part in parts if isinstance(part, Refusal))

@@ -21,6 +21,7 @@ from mooltiproxy.mapping.neutral import (
     Tool,
     ToolChoice,
 )
+from mooltiproxy.mapping.signatures import OPENAI, own
 from mooltiproxy.mapping.tool_names import renamed_tools
 
 from .chat import choice_of_mode, effort_of
@@ -277,7 +278,7 @@ def _may_think(request: Request) -> bool:
     if request.reasoning and request.reasoning.effort != "none":
         return True
     parts = (part for turn in request.turns for part in turn.parts)
-    return any(isinstance(part, Reasoning) and part.encrypted for part in parts)
+    return any(isinstance(part, Reasoning) and own(OPENAI, part.signature) for part in parts)
 
 
 def _write_tools(request: Request, names: Mapping[str, str]) -> dict[str, Any]:

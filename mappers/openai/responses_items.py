@@ -24,20 +24,13 @@ from mooltiproxy.mapping.neutral import (
     ToolResult,
     Turn,
 )
+from mooltiproxy.mapping.signatures import OPENAI, lost, mark, own, restored
 
-from .messages import arguments_text, image_at, read_base64, read_data_url, signature_in
+from .messages import arguments_text, image_at, read_base64, read_data_url
 
 _ROLES: dict[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 _STORED = ("item_reference", "compaction")
 """Items that stand for what only the server that made them can read: without it the conversation is another."""
-
-SIGNATURE = "signature:"
-"""How a signature of another vendor is marked in `encrypted_content`, the only opaque state that these items carry."""
-
-
-def seal(signature: str | None, encrypted: str | None) -> str | None:
-    """The `encrypted_content` in which a client carries a thought's opaque state, whoever's it is."""
-    return encrypted or (SIGNATURE + signature if signature else None)
 
 
 class ItemReader:
@@ -70,7 +63,7 @@ class ItemReader:
             raise fields.wrong("input", "a string or a list of items")
         if not self._turns:
             raise fields.wrong("input", "at least one item")
-        return self._turns
+        return restored(self._turns)
 
     def _item(self, item: Fields) -> None:
         kind = item.text("type") or ("message" if item.any("role") is not None else "item_reference")
@@ -98,18 +91,12 @@ class ItemReader:
     def _reasoning(self, item: Fields) -> None:
         summary = [part.required_text("text") for part in item.objects("summary")]
         content = [part.required_text("text") for part in item.objects("content")]
-        thought = Reasoning("\n\n".join(summary or content))
-        state = item.text("encrypted_content") or ""
-        if state.startswith(SIGNATURE):
-            thought.signature = state.removeprefix(SIGNATURE)
-        else:
-            thought.encrypted = state or None
-        self._assistant([thought])
+        state = mark(OPENAI, item.text("encrypted_content") or None)
+        self._assistant([Reasoning("\n\n".join(summary or content), state)])
 
     def _function_call(self, item: Fields) -> None:
         arguments = arguments_text(item.any("arguments"))
-        signature = signature_in(item.any("extra_content"))
-        self._call(ToolCall(item.required_text("call_id"), item.required_text("name"), arguments, signature))
+        self._call(ToolCall(item.required_text("call_id"), item.required_text("name"), arguments))
 
     def _custom_call(self, item: Fields) -> None:
         """A call whose input is free text: the nearest that a function can be given is an object that holds it."""
@@ -201,6 +188,7 @@ def write_items(turns: Sequence[Turn], dropped: list[str], names: Mapping[str, s
     if turns and turns[0].role == "system" and all(isinstance(part, Text) for part in turns[0].parts):
         body["instructions"] = _joined(turns[0].parts)
         turns = turns[1:]
+    dropped += lost(turns)
     if any(turn.name for turn in turns):
         dropped.append("name")
     if any(isinstance(part, ToolResult) and part.is_error for turn in turns for part in turn.parts):
@@ -251,21 +239,20 @@ def _said_item(parts: Sequence[Part]) -> dict[str, Any]:
 def _own_item(part: Part, dropped: list[str], names: Mapping[str, str]) -> list[dict[str, Any]]:
     """A call or a thought; a thought only with the state of this API, since others' are refused."""
     if isinstance(part, ToolCall):
-        if part.signature:
-            dropped.append("tool_calls.signature")
         name, arguments = names.get(part.name, part.name), part.arguments or "{}"
         return [{"type": "function_call", "call_id": part.id, "name": name, "arguments": arguments}]
     if not isinstance(part, Reasoning):
         raise _no_form(part)
-    if not part.encrypted:
+    sealed = own(OPENAI, part.signature)
+    if not sealed:
         dropped.append("reasoning")
         return []
     item: dict[str, Any] = {"type": "reasoning"}
-    identifier, separator, state = part.encrypted.partition(":")
+    identifier, separator, state = sealed.partition(":")
     if separator:
         item["id"] = identifier
     item["summary"] = [{"type": "summary_text", "text": part.text}] if part.text else []
-    item["encrypted_content"] = state if separator else part.encrypted
+    item["encrypted_content"] = state if separator else sealed
     return [item]
 
 
@@ -274,7 +261,7 @@ def carried_state(item: Mapping[str, Any]) -> str | None:
     identifier, state = item.get("id"), item.get("encrypted_content")
     if not isinstance(state, str) or not state:
         return None
-    return f"{identifier}:{state}" if isinstance(identifier, str) and identifier else state
+    return mark(OPENAI, f"{identifier}:{state}" if isinstance(identifier, str) and identifier else state)
 
 
 def _write_content(parts: Sequence[Part]) -> str | list[dict[str, Any]]:

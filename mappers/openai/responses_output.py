@@ -10,7 +10,6 @@ from mooltiproxy.mapping.ids import new_id
 from mooltiproxy.mapping.neutral import Request, TokenProbability, Usage
 
 from .chat_stream import write_logprobs
-from .messages import write_signature
 
 Event = dict[str, Any]
 Status = Literal["in_progress", "completed", "incomplete"]
@@ -233,7 +232,6 @@ class CallItem(OpenItem):
 
     call_id: str
     name: str
-    signature: str | None = None
     pieces: list[str] = field(default_factory=list)
 
     def add(self, text: str) -> list[Event]:
@@ -256,5 +254,4 @@ class CallItem(OpenItem):
             "call_id": self.call_id,
             "name": self.name,
             "arguments": "".join(self.pieces),
-            **write_signature(self.signature),
         }

@@ -27,7 +27,7 @@ from mooltiproxy.mapping.upstream_errors import CONTEXT_OVERFLOW, failure_in
 
 from .chat_stream import read_finish_of, read_logprobs
 from .common import NAMES, count_in
-from .messages import arguments_text, signature_in
+from .messages import arguments_text
 from .responses_items import carried_state
 
 ENDS = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})
@@ -130,8 +130,7 @@ class ResponseReader:
         known.call = len(self._calls)
         self._calls.append(known)
         identifier = _string(item.get("call_id")) or _string(item.get("id")) or new_id("call_")
-        signature = signature_in(item.get("extra_content"))
-        return [CallStart(known.call, identifier, self._names.get(name, name), signature=signature)]
+        return [CallStart(known.call, identifier, self._names.get(name, name))]
 
     def _item_done(self, event: Mapping[str, Any]) -> list[StreamEvent]:
         item = _mapping(event.get("item"))
@@ -165,7 +164,7 @@ class ResponseReader:
         state = carried_state(item)
         if state and not known.has_state:
             known.has_state = True
-            events.append(ReasoningDelta("", encrypted=state))
+            events.append(ReasoningDelta("", state))
         return events
 
     def _text(self, event: Mapping[str, Any]) -> list[StreamEvent]:

@@ -3,6 +3,7 @@ November 2026): every event has a type, by which it is named, and a number."""
 
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from mooltiproxy.errors import UpstreamBroken
@@ -22,9 +23,9 @@ from mooltiproxy.mapping.neutral import (
     UsageReport,
 )
 from mooltiproxy.mapping.sequence import CallSequence
+from mooltiproxy.mapping.signatures import OPENAI, call_carrier, shown, text_carrier
 from mooltiproxy.mapping.upstream_errors import CONTEXT_OVERFLOW
 
-from .responses_items import seal
 from .responses_output import (
     REFUSED,
     SAID,
@@ -112,10 +113,17 @@ class ResponseWriter:
         if isinstance(event, ReasoningDelta):
             return self._think(event)
         if isinstance(event, CallStart):
-            return self._begin_item(CallItem(event.id, event.name, event.signature))
+            return [*self._sign(event), *self._begin_item(CallItem(event.id, event.name))]
         return self._arguments(event) if isinstance(event, CallArguments) else []
 
+    def _sign(self, event: CallStart) -> list[Event]:
+        """The thought that carries the signature of a call, if that has one."""
+        return self._think(ReasoningDelta("", call_carrier(event.signature))) if event.signature else []
+
     def _say(self, event: TextDelta | RefusalDelta) -> list[Event]:
+        if isinstance(event, TextDelta) and event.signature:
+            carrier = ReasoningDelta("", text_carrier(event.signature))
+            return [*self._say(replace(event, signature=None)), *self._think(carrier)]
         if not event.text and not (isinstance(event, TextDelta) and event.logprobs):
             return []
         events: list[Event] = []
@@ -129,7 +137,7 @@ class ResponseWriter:
 
     def _think(self, event: ReasoningDelta) -> list[Event]:
         """Opaque state ends a thought."""
-        state = seal(event.signature, event.encrypted)
+        state = shown(OPENAI, event.signature)
         if not event.text and not state:
             return []
         events: list[Event] = []

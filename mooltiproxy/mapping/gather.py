@@ -41,12 +41,12 @@ def _choice_events(index: int, choice: Choice) -> list[StreamEvent]:
     logprobs = choice.logprobs
     for part in choice.parts:
         if isinstance(part, Text):
-            events.append(TextDelta(part.text, index, logprobs))
+            events.append(TextDelta(part.text, index, logprobs, part.signature))
             logprobs = None
         elif isinstance(part, Refusal):
             events.append(RefusalDelta(part.text, index))
         elif isinstance(part, Reasoning):
-            events.append(ReasoningDelta(part.text, part.signature, part.encrypted, index))
+            events.append(ReasoningDelta(part.text, part.signature, index))
         elif isinstance(part, ToolCall):
             events.append(CallStart(calls, part.id, part.name, index, part.signature))
             events.append(CallArguments(calls, part.arguments, index))
@@ -68,12 +68,12 @@ class _Gathered:
     def add(self, event: StreamEvent) -> None:
         if isinstance(event, TextDelta):
             self.logprobs += event.logprobs or ()
-            if event.text:
-                self._extend(Text(event.text))
+            if event.text or event.signature:
+                self._extend(Text(event.text, signature=event.signature))
         elif isinstance(event, RefusalDelta):
             self._extend(Refusal(event.text))
         elif isinstance(event, ReasoningDelta):
-            self._extend(Reasoning(event.text, event.signature, event.encrypted))
+            self._extend(Reasoning(event.text, event.signature))
         elif isinstance(event, CallStart):
             self.calls[event.call] = ToolCall(event.id, event.name, "", event.signature)
             self._begin(self.calls[event.call])
@@ -91,12 +91,11 @@ class _Gathered:
 
     def _extend(self, part: Text | Refusal | Reasoning) -> None:
         last = self.parts[-1] if self.parts else None
-        # Vendor state ends a thought: the next one is another, or neither would be accepted again.
-        if isinstance(last, Reasoning) and isinstance(part, Reasoning) and not (last.signature or last.encrypted):
-            last.signature = part.signature or last.signature
-            last.encrypted = part.encrypted or last.encrypted
-        elif type(last) is not type(part) or isinstance(part, Reasoning):
+        # A signature ends what it signs: what follows is another part, or neither would be accepted again.
+        if type(last) is not type(part) or isinstance(last, Text | Reasoning) and last.signature:
             self._begin(part)
+        elif isinstance(last, Text | Reasoning) and isinstance(part, Text | Reasoning):
+            last.signature = part.signature
         self.pieces[-1].append(part.text)
 
     def choice(self) -> Choice:

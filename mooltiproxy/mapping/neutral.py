@@ -33,10 +33,11 @@ Native = Mapping[str, Any]
 
 @dataclass(slots=True)
 class Text:
-    """A piece of text."""
+    """A piece of text; `signature` is Gemini's, where it made the text."""
 
     text: str
     native: Native | None = None
+    signature: str | None = None
 
 
 @dataclass(slots=True)
@@ -73,7 +74,8 @@ class Document:
 
 @dataclass(slots=True)
 class ToolCall:
-    """A call the model made. `arguments` is the JSON text exactly as received, valid or not."""
+    """A call the model made. `arguments` is the JSON text exactly as received, valid or not; `signature` is Gemini's,
+    where it made the call."""
 
     id: str
     name: str
@@ -95,11 +97,10 @@ class ToolResult:
 
 @dataclass(slots=True)
 class Reasoning:
-    """A thought, with the opaque state its vendor wants back."""
+    """A thought; `signature` is the opaque state that its vendor wants back, with the mark of mapping/signatures.py."""
 
     text: str
     signature: str | None = None
-    encrypted: str | None = None
 
 
 @dataclass(slots=True)
@@ -327,11 +328,12 @@ class ModelsAnswer:
 
 @dataclass(slots=True)
 class TextDelta:
-    """More text of answer number `index`; `logprobs` are those of its tokens."""
+    """More text of answer number `index`; `logprobs` are those of its tokens, `signature` is that of the whole text."""
 
     text: str
     index: int = 0
     logprobs: list[TokenProbability] | None = None
+    signature: str | None = None
 
 
 @dataclass(slots=True)
@@ -344,11 +346,10 @@ class RefusalDelta:
 
 @dataclass(slots=True)
 class ReasoningDelta:
-    """More of a thought; `signature` or `encrypted` closes it where the vendor wants such state back."""
+    """More of a thought; `signature`, as that of `Reasoning`, ends it."""
 
     text: str
     signature: str | None = None
-    encrypted: str | None = None
     index: int = 0
 
 

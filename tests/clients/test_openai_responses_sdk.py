@@ -112,7 +112,7 @@ async def responses_server(peer: Peer, received: Received) -> None:
     """A server that knows Responses only; it answers in our own writing, which its tests check."""
     body = orjson.loads(received.body)
     request = responses.read_request(body)
-    parts: list[Part] = [Reasoning("Look.", encrypted="ENC"), Text("Hi there")]
+    parts: list[Part] = [Reasoning("Look.", "mooltiproxy:openai:ENC"), Text("Hi there")]
     if request.tools:
         parts += [ToolCall(f"call_{city}", "weather", f'{{"city":"{city}"}}') for city in CITIES]
     whole = Answer([Choice(parts, "tool_calls" if request.tools else "stop")], Usage(12, 3))

@@ -111,7 +111,7 @@ OTHER_NAMES: Mapping[str, str] = {
     "tools[].cache_control.type": "cache_control",
     "messages[].content[].thinking": "reasoning",
     "messages[].content[].signature": "reasoning reasoning.signature",
-    "messages[].content[].data": "reasoning reasoning.encrypted reasoning.signature",
+    "messages[].content[].data": "reasoning reasoning.signature",
     "messages[].content[].is_error": "messages.is_error messages.tool_calls",
     "messages[].content[].id": "messages.tool_calls",
     "messages[].content[].name": "messages.tool_calls",

@@ -26,6 +26,7 @@ from mooltiproxy.mapping.neutral import (
     ToolCall,
     Usage,
 )
+from mooltiproxy.mapping.signatures import REDACTED, mark
 
 TEXT = {"type": "text", "text": "Hi"}
 CALL = {"type": "tool_use", "id": "t1", "name": "get", "input": {"city": "Paris"}}
@@ -178,7 +179,9 @@ def test_an_unsigned_thought_is_written_with_an_empty_signature() -> None:
 
 
 def test_what_is_secret_of_a_thought_follows_it() -> None:
-    kinds = [block["type"] for block in write(Reasoning("Summary.", encrypted="opaque"))["content"]]
+    kinds = [
+        block["type"] for block in write(Reasoning("Summary."), Reasoning("", mark(REDACTED, "opaque")))["content"]
+    ]
     assert kinds == ["thinking", "redacted_thinking"]
 
 

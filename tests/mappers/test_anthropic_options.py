@@ -19,6 +19,7 @@ from mooltiproxy.mapping.neutral import (
     ToolResult,
     Turn,
 )
+from mooltiproxy.mapping.signatures import ANTHROPIC, GEMINI, mark
 
 BUDGETS, EITHER, ADAPTIVE = "claude-sonnet-4-5-20250929", "claude-opus-4-6", "claude-opus-4-7"
 
@@ -158,7 +159,10 @@ def test_a_call_that_is_forced_counts_more_than_thinking() -> None:
     assert written.dropped == ("reasoning_effort",)
 
 
-@pytest.mark.parametrize(("thought", "thinks"), [(Reasoning("Hm.", "c2ln"), True), (Reasoning("Hm."), False)])
+OWN, FOREIGN = Reasoning("Hm.", mark(ANTHROPIC, "c2ln")), Reasoning("Hm.", mark(GEMINI, "c2ln"))
+
+
+@pytest.mark.parametrize(("thought", "thinks"), [(OWN, True), (FOREIGN, False), (Reasoning("Hm."), False)])
 def test_a_budget_behind_a_call_needs_the_thoughts_that_led_to_it(thought: Reasoning, thinks: bool) -> None:
     turns = [
         Turn("user", [Text("Hi")]),

@@ -158,8 +158,8 @@ def test_what_the_model_said_keeps_its_order() -> None:
         role="assistant",
     )
     assert said == [
-        Reasoning("Hm.", "c2ln"),
-        Reasoning("", encrypted="opaque"),
+        Reasoning("Hm.", "mooltiproxy:anthropic:c2ln"),
+        Reasoning("", "mooltiproxy:anthropic.redacted:opaque"),
         Reasoning("Unsigned."),
         Text("I ask."),
         ToolCall("t1", "get", '{"b":1,"a":[1.5]}'),

@@ -30,6 +30,7 @@ from mooltiproxy.mapping.neutral import (
     Usage,
     UsageReport,
 )
+from mooltiproxy.mapping.signatures import ANTHROPIC, REDACTED, mark
 
 TEXT = {"type": "text", "text": ""}
 THINKING = {"type": "thinking", "thinking": "", "signature": ""}
@@ -241,8 +242,8 @@ def test_thoughts_are_read_with_what_their_vendor_wants_back() -> None:
         last(),
     )
     assert answer_of(events).choices[0].parts == [
-        Reasoning("Hm.", "c2ln"),
-        Reasoning("", encrypted="opaque"),
+        Reasoning("Hm.", mark(ANTHROPIC, "c2ln")),
+        Reasoning("", mark(REDACTED, "opaque")),
         Text("4"),
     ]
 
@@ -251,8 +252,8 @@ def test_thoughts_are_written_with_what_their_vendor_wants_back() -> None:
     events = write(
         [
             ReasoningDelta("Hm."),
-            ReasoningDelta("", "c2ln"),
-            ReasoningDelta("", encrypted="opaque"),
+            ReasoningDelta("", mark(ANTHROPIC, "c2ln")),
+            ReasoningDelta("", mark(REDACTED, "opaque")),
             ReasoningDelta("More."),
             TextDelta("4"),
             Finish("stop"),
@@ -276,8 +277,8 @@ def test_thoughts_are_written_with_what_their_vendor_wants_back() -> None:
 
 def test_a_thought_that_is_not_shown_is_its_signature() -> None:
     events = read(START, start(0, THINKING), delta(0, signature="c2ln"), stop(0), last())
-    assert events[0] == ReasoningDelta("", "c2ln")
-    assert blocks(write([ReasoningDelta("", "c2ln"), Finish("stop")])) == [
+    assert events[0] == ReasoningDelta("", mark(ANTHROPIC, "c2ln"))
+    assert blocks(write([ReasoningDelta("", mark(ANTHROPIC, "c2ln")), Finish("stop")])) == [
         start(0, THINKING),
         delta(0, signature="c2ln"),
         stop(0),
@@ -302,7 +303,7 @@ def test_a_block_may_begin_before_the_one_before_it_is_closed() -> None:
         stop(1),
         last(),
     )
-    assert answer_of(events).choices[0].parts == [Reasoning("Hm.", "c2ln"), Text("4")]
+    assert answer_of(events).choices[0].parts == [Reasoning("Hm.", mark(ANTHROPIC, "c2ln")), Text("4")]
 
 
 def test_blocks_that_are_never_closed_are_whole_at_the_end() -> None:
@@ -428,8 +429,8 @@ def test_further_answers_are_left_out() -> None:
 words = st.text(min_size=1, max_size=5)
 parts = st.one_of(
     st.builds(Text, words),
-    st.builds(Reasoning, words, words),
-    st.builds(Reasoning, st.just(""), st.none(), words),
+    st.builds(Reasoning, words, words.map(lambda state: mark(ANTHROPIC, state))),
+    st.builds(Reasoning, st.just(""), words.map(lambda state: mark(REDACTED, state))),
     st.builds(ToolCall, words, words, st.sampled_from(['{"a":1}', "{}", '{"b":[true]}'])),
 )
 

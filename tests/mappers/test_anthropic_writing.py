@@ -27,6 +27,7 @@ from mooltiproxy.mapping.neutral import (
     ToolResult,
     Turn,
 )
+from mooltiproxy.mapping.signatures import ANTHROPIC, REDACTED, mark
 
 PNG = "iVBORw0KGgoAAAANSUhEUg=="
 GET = Tool("get", "Gets", {"type": "object", "properties": {}})
@@ -243,7 +244,9 @@ def test_illegal_ids_of_calls_are_made_legal_and_stay_linked() -> None:
 
 
 def test_signed_thoughts_are_given_back_and_others_left_out_by_name() -> None:
-    said = assistant(Reasoning("Hm.", "c2ln"), Reasoning("", encrypted="opaque"), Reasoning("Own."), Text("4"))
+    said = assistant(
+        Reasoning("Hm.", mark(ANTHROPIC, "c2ln")), Reasoning("", mark(REDACTED, "opaque")), Reasoning("Own."), Text("4")
+    )
     written = write(turns=[user(Text("2+2?")), said, user(Text("Sure?"))])
     assert written.body["messages"][1]["content"] == [
         {"type": "thinking", "thinking": "Hm.", "signature": "c2ln"},

@@ -33,6 +33,7 @@ from mooltiproxy.mapping.neutral import (
     Usage,
     UsageReport,
 )
+from mooltiproxy.mapping.signatures import GEMINI, mark
 
 USAGE = {"promptTokenCount": 12, "candidatesTokenCount": 3, "totalTokenCount": 15}
 
@@ -261,7 +262,7 @@ def test_a_refusal_is_text() -> None:
 
 
 def test_a_signature_that_is_no_base64_is_not_written() -> None:
-    parts = write(Reasoning("Hm.", "not base64!"), ToolCall("c1", "f", "{}", "*"))["content"]["parts"]
+    parts = write(Reasoning("Hm.", mark(GEMINI, "not base64!")), ToolCall("c1", "f", "{}", "*"))["content"]["parts"]
     assert parts == [{"text": "Hm.", "thought": True}, call("f", "c1")]
 
 
@@ -346,7 +347,7 @@ def test_a_stream_cut_anywhere_gives_the_same_events() -> None:
 def test_a_stream_is_written() -> None:
     events = stream(
         ReasoningDelta("Hm."),
-        ReasoningDelta("", "c2ln"),
+        ReasoningDelta("", mark(GEMINI, "c2ln")),
         TextDelta("Hi"),
         CallStart(0, "a1", "f", signature="YQ=="),
         CallStart(1, "b1", "g"),
@@ -387,7 +388,11 @@ def test_several_answers_end_in_one_event() -> None:
 
 
 def test_whole_answers_and_streams_say_the_same() -> None:
-    parts: list[Part] = [Reasoning("Hm.", "c2ln"), Text("Hi"), ToolCall("c1", "f", '{"a":1}', "YQ==")]
+    parts: list[Part] = [
+        Reasoning("Hm.", mark(GEMINI, "c2ln")),
+        Text("Hi", signature="YWE="),
+        ToolCall("c1", "f", '{"a":1}', "YQ=="),
+    ]
     answer = Answer([Choice(parts, "tool_calls")], Usage(1, 2))
     written = stream(*stream_of(answer))
     reader = Reader(Request())

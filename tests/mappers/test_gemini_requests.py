@@ -194,8 +194,8 @@ def test_thoughts_and_signatures_are_read() -> None:
         Turn(
             "assistant",
             [
-                Reasoning("Hm.", "YS1i/w=="),
-                Text("Four", {"thoughtSignature": "c2ln"}),
+                Reasoning("Hm.", "mooltiproxy:gemini:YS1i/w=="),
+                Text("Four", signature="c2ln"),
                 ToolCall("c1", "f", '{"a":1}', "c2ln"),
             ],
         )

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from mappers.gemini import chat
-from mappers.gemini.write_contents import SKIP
+from mappers.gemini.signatures import SKIP
 from mooltiproxy.errors import BadRequest
 from mooltiproxy.mapping.dialect import Written
 from mooltiproxy.mapping.neutral import (
@@ -26,6 +26,7 @@ from mooltiproxy.mapping.neutral import (
     ToolResult,
     Turn,
 )
+from mooltiproxy.mapping.signatures import GEMINI, OPENAI, mark
 
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
 USER = Turn("user", [Text("Say hi")])
@@ -341,7 +342,7 @@ def test_the_name_of_a_file_is_dropped_by_name() -> None:
 
 
 def test_signatures_of_calls_and_texts_are_sent_back() -> None:
-    turn = Turn("assistant", [Text("a", {"thoughtSignature": "YQ=="}), ToolCall("c1", "f", "{}", "c2ln")])
+    turn = Turn("assistant", [Text("a", signature="YQ=="), ToolCall("c1", "f", "{}", "c2ln")])
     parts = contents(USER, turn, model=NEW)[1]["parts"]
     assert [part["thoughtSignature"] for part in parts] == ["YQ==", "c2ln"]
 
@@ -355,9 +356,11 @@ def test_the_first_call_of_a_group_without_a_signature_gets_the_value_that_skips
         assert "thoughtSignature" not in contents(USER, CALLS, model=model)[1]["parts"][1]
 
 
-def test_thoughts_go_back_without_signatures_which_may_be_another_vendors() -> None:
-    sent = written(USER, Turn("assistant", [Reasoning("Hm.", "c2ln"), Reasoning("", encrypted="x"), Text("4")]))
-    assert sent.body["contents"][1]["parts"] == [{"text": "Hm.", "thought": True}, {"text": "4"}]
+def test_thoughts_go_back_with_their_own_signatures_and_without_another_vendors() -> None:
+    thoughts: list[Part] = [Reasoning("Hm.", mark(GEMINI, "c2ln")), Reasoning("So.", mark(OPENAI, "x"))]
+    sent = written(USER, Turn("assistant", [*thoughts, Text("4")]))
+    signed = {"text": "Hm.", "thought": True, "thoughtSignature": "c2ln"}
+    assert sent.body["contents"][1]["parts"] == [signed, {"text": "So.", "thought": True}, {"text": "4"}]
     assert sent.dropped == ("reasoning.signature",)
 
 

@@ -424,9 +424,9 @@ def test_history_whose_arguments_are_no_object_is_refused(arguments: str) -> Non
 
 
 def test_state_of_other_vendors_is_dropped_by_name() -> None:
-    parts: list[Part] = [Reasoning("Hm.", "sig"), Reasoning("", encrypted="x"), ToolCall("a", "f", "{}", "sig")]
+    parts: list[Part] = [Reasoning("Hm.", "sig"), ToolCall("a", "f", "{}", "sig")]
     turns = [Turn("assistant", parts, name="Bob"), Turn("tool", [ToolResult("a", [], is_error=True)])]
-    names = ("reasoning.signature", "reasoning.encrypted", "tool_calls.signature", "messages.name", "messages.is_error")
+    names = ("tool_calls.signature", "reasoning.signature", "messages.name", "messages.is_error")
     assert lost_of(*turns) == names
     assert messages_of(*turns)[0]["thinking"] == "Hm."
 

@@ -22,6 +22,7 @@ from mooltiproxy.mapping.neutral import (
     ToolResult,
     Turn,
 )
+from mooltiproxy.mapping.signatures import ANTHROPIC, GEMINI_CALL, GEMINI_TEXT, OPENAI, mark
 
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
 STRICT = {**SCHEMA, "required": ["city"], "additionalProperties": False}
@@ -228,18 +229,26 @@ def test_what_the_model_says_between_calls_stays_in_their_turn() -> None:
 def test_thoughts_are_read_from_summary_or_content_with_their_state() -> None:
     raw = {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "raw"}]}
     sealed = {"type": "reasoning", "summary": [{"text": "a"}, {"text": "b"}], "encrypted_content": "ENC"}
-    signed = {"type": "reasoning", "summary": [], "encrypted_content": "signature:SIG"}
+    signed = {"type": "reasoning", "summary": [], "encrypted_content": "mooltiproxy:anthropic:SIG"}
     (turn,) = turns(raw, sealed, signed)
-    assert turn.parts == [Reasoning("raw"), Reasoning("a\n\nb", encrypted="ENC"), Reasoning("", signature="SIG")]
+    assert turn.parts == [
+        Reasoning("raw"),
+        Reasoning("a\n\nb", mark(OPENAI, "ENC")),
+        Reasoning("", mark(ANTHROPIC, "SIG")),
+    ]
 
 
 def test_a_refusal_is_read() -> None:
     assert turns({"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]})[0].parts == [Refusal("no")]
 
 
-def test_a_signature_of_a_call_is_read_as_chat_completions_carry_it() -> None:
-    (turn,) = turns(call("a", extra_content={"google": {"thought_signature": "SIG"}}))
-    assert turn.parts == [ToolCall("a", "f", "{}", "SIG")]
+def test_signatures_of_gemini_are_read_from_the_thoughts_that_carry_them() -> None:
+    said = {"type": "message", "role": "assistant", "content": "Hi"}
+    thought: dict[str, Any] = {"type": "reasoning", "summary": []}
+    of_text, of_call = ({**thought, "encrypted_content": mark(kind, kind)} for kind in (GEMINI_TEXT, GEMINI_CALL))
+    (spoken, called) = turns(said, of_text, of_call, call("a"), call("b"))
+    assert spoken.parts == [Text("Hi", signature=GEMINI_TEXT)]
+    assert called.parts == [ToolCall("a", "f", "{}", GEMINI_CALL), ToolCall("b", "f", "{}")]
 
 
 def test_a_custom_call_becomes_one_with_an_object() -> None:
@@ -470,7 +479,7 @@ def test_a_refusal_is_written_in_the_long_form() -> None:
 
 
 def test_a_thought_is_written_with_the_state_and_id_it_came_with() -> None:
-    assert items(Reasoning("hm", encrypted="rs_1:ENC"), Reasoning("", encrypted="ENC")) == [
+    assert items(Reasoning("hm", mark(OPENAI, "rs_1:ENC")), Reasoning("", mark(OPENAI, "ENC"))) == [
         {
             "type": "reasoning",
             "id": "rs_1",
@@ -493,7 +502,7 @@ def test_opaque_state_is_asked_for_where_the_model_thinks() -> None:
     assert "include" not in written()
     assert "include" not in written(reasoning=ReasoningOptions(effort="none"))
     assert written(reasoning=ReasoningOptions(effort="low"))["include"] == [encrypted]
-    assert written(Turn("assistant", [Reasoning("", encrypted="x")]))["include"] == [encrypted]
+    assert written(Turn("assistant", [Reasoning("", mark(OPENAI, "x"))]))["include"] == [encrypted]
 
 
 def test_that_a_result_is_an_error_is_dropped_by_name() -> None:

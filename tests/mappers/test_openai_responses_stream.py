@@ -36,6 +36,7 @@ from mooltiproxy.mapping.neutral import (
     Usage,
     UsageReport,
 )
+from mooltiproxy.mapping.signatures import ANTHROPIC, OPENAI, mark
 from mooltiproxy.mapping.translate import DialectTranslation
 
 USAGE = {
@@ -150,7 +151,7 @@ def test_a_summary_is_read_part_by_part_with_the_state_behind_it() -> None:
         delta("reasoning_summary_text", "b", summary_index=1),
         done(0, whole),
         ended(whole),
-    ) == [ReasoningDelta("a"), ReasoningDelta("\n\nb"), ReasoningDelta("", encrypted="rs_1:ENC"), STOP]
+    ) == [ReasoningDelta("a"), ReasoningDelta("\n\nb"), ReasoningDelta("", mark(OPENAI, "rs_1:ENC")), STOP]
 
 
 def test_raw_thoughts_are_read_once_where_a_summary_follows() -> None:
@@ -329,9 +330,18 @@ def test_a_call_without_arguments_has_an_empty_object() -> None:
     assert events[4]["arguments"] == "{}"
 
 
-def test_a_signature_of_a_call_goes_as_chat_completions_carry_it() -> None:
-    item = write([CallStart(0, "a", "f", signature="SIG"), Finish("tool_calls")])[-1]["response"]["output"][0]
-    assert item["extra_content"] == {"google": {"thought_signature": "SIG"}}
+def test_signatures_of_gemini_are_carried_by_thoughts() -> None:
+    said: list[StreamEvent] = [TextDelta("Hi"), TextDelta("", signature="SIG1")]
+    calls: list[StreamEvent] = [CallStart(0, "a", "f", signature="SIG2"), CallStart(1, "b", "f"), Finish("tool_calls")]
+    output = write([ReasoningDelta("hm"), *said, *calls])[-1]["response"]["output"]
+    assert [(item["type"], item.get("encrypted_content")) for item in output] == [
+        ("reasoning", None),
+        ("message", None),
+        ("reasoning", "mooltiproxy:gemini.text:SIG1"),
+        ("reasoning", "mooltiproxy:gemini.call:SIG2"),
+        ("function_call", None),
+        ("function_call", None),
+    ]
 
 
 def test_thoughts_are_a_summary_for_clients_that_ask_for_one() -> None:
@@ -358,11 +368,15 @@ def test_thoughts_are_the_models_own_text_for_others() -> None:
 
 
 def test_opaque_state_ends_a_thought_and_is_read_again() -> None:
-    thoughts = [ReasoningDelta("a"), ReasoningDelta("", signature="SIG"), ReasoningDelta("b", encrypted="ENC")]
+    thoughts = [
+        ReasoningDelta("a"),
+        ReasoningDelta("", mark(ANTHROPIC, "SIG")),
+        ReasoningDelta("b", mark(OPENAI, "ENC")),
+    ]
     output = write([*thoughts, STOP])[-1]["response"]["output"]
-    assert [item["encrypted_content"] for item in output] == ["signature:SIG", "ENC"]
+    assert [item["encrypted_content"] for item in output] == ["mooltiproxy:anthropic:SIG", "ENC"]
     (turn,) = responses.read_request({"input": output}).turns
-    assert turn.parts == [Reasoning("a", signature="SIG"), Reasoning("b", encrypted="ENC")]
+    assert turn.parts == [Reasoning("a", mark(ANTHROPIC, "SIG")), Reasoning("b", mark(OPENAI, "ENC"))]
 
 
 def test_a_refusal_is_a_part_of_the_message() -> None:
@@ -468,7 +482,7 @@ def test_a_stream_that_breaks_before_its_first_event_begins_all_the_same() -> No
 
 ANSWERS = [
     Answer([Choice([Text("Hi")], "stop")], NEUTRAL_USAGE, "m1"),
-    Answer([Choice([Reasoning("hm", encrypted="rs_1:E"), Text("Hi"), ToolCall("a", "f", "{}")], "tool_calls")]),
+    Answer([Choice([Reasoning("hm", mark(OPENAI, "rs_1:E")), Text("Hi"), ToolCall("a", "f", "{}")], "tool_calls")]),
     Answer([Choice([ToolCall("a", "f", "{}"), ToolCall("b", "f", '{"x":1}')], "tool_calls")]),
     Answer([Choice([Refusal("no")], "stop")]),
     Answer([Choice([Text("Hi")], "length")]),

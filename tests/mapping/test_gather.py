@@ -26,9 +26,9 @@ from mooltiproxy.mapping.neutral import (
 words = st.text(min_size=1, max_size=5)
 some = st.none() | words
 parts = st.one_of(
-    st.builds(Text, words),
+    st.builds(Text, words, st.none(), some),
     st.builds(Refusal, words),
-    st.builds(Reasoning, words, some, some),
+    st.builds(Reasoning, words, some),
     st.builds(ToolCall, words, words, words, some),
 )
 
@@ -82,7 +82,7 @@ def test_interleaved_choices_are_sorted() -> None:
 
 
 def test_thoughts_that_vendor_state_closes_stay_apart() -> None:
-    thoughts: list[Part] = [Reasoning("a", "sig"), Reasoning("", encrypted="data"), Reasoning("b", "sig2")]
+    thoughts: list[Part] = [Reasoning("a", "sig"), Reasoning("", "data"), Reasoning("b", "sig2")]
     answer = Answer([Choice(thoughts, "stop")])
     assert answer_of(stream_of(answer)) == answer
 
