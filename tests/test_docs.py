@@ -39,7 +39,7 @@ README, CONFIGURATION, EXTENDING = ROOT / "README.md", ROOT / "docs/configuratio
 ENVIRON = {"MOOLTIPROXY_KEY": "the-master-key", "OPENAI_API_KEY": "the-openai-key"}
 ANY_TARGET = "targets: {default: local, local: {url: 'http://127.0.0.1:8080', speaks: openai}}\n"
 JSON, SSE = "application/json", "text/event-stream"
-KINDS = {"chat": "chat", "text": "chat", "embeddings": "embeddings", "count": "counts"}
+KINDS = {"chat": "chat", "text": "chat", "embeddings": "embeddings", "count": "counts", "health": "health"}
 KINDS |= dict.fromkeys(("models", "model", "running"), "models")
 """What the README's table calls the kinds of endpoints."""
 FILE = re.compile(r"# (\w+(?:/\w+)?\.py), beside config\.yaml\n")

@@ -329,7 +329,18 @@ def test_a_tgi_server_is_asked_through_the_translation(
         assert main(["selftest", "toy", "--timeout", "20"]) == 0
         assert {request["path"] for request in toy.requests} >= {"/generate", "/generate_stream"}
     found = by_name(capsys.readouterr().out)
-    yes = {"answer", "stream", "usage", "stop", "max_tokens", "system prompt", "speaks tgi", "target", "model"}
+    yes = {
+        "answer",
+        "stream",
+        "usage",
+        "stop",
+        "max_tokens",
+        "system prompt",
+        "speaks tgi",
+        "target",
+        "model",
+        "models",
+    }
     assert found["target"] == toy.url
     assert said_no(found) == found.keys() - yes
     assert found["tools"] == "no: 400: tools: this target knows no tools (tools)"

@@ -44,7 +44,7 @@ dialect = Dialect(
     write_stream_error=write_error,
     probe=("/api/version", _tells_version),
     # Models are created, copied, pulled and deleted by an operator, not through the proxy.
-    other_paths=frozenset(["/", "/api/version"]),
+    other_paths=frozenset(["/api/version"]),
     replies={
         "/": Reply(b"Ollama is running", "text/plain"),
         "/api/version": Reply(b'{"version":"%s"}' % VERSION.encode(), "application/json"),

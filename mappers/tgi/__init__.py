@@ -1,7 +1,8 @@
-"""Text Generation Inference's own API (huggingface.github.io/text-generation-inference): `/generate`, its stream, `/`.
+"""Text Generation Inference's own API (huggingface.github.io/text-generation-inference), as of its release 3.3.
 
-`/` is what huggingface_hub's InferenceClient asks. It takes the same requests, streams by their `stream`, answers whole
-in a list, and repeats the prompt in `generated_text` unless told otherwise.
+`/generate`, its stream, `/`, `/info` and `/health`. `/` is what huggingface_hub's InferenceClient asks. It takes the
+same requests, streams by their `stream`, answers whole in a list, and repeats the prompt in `generated_text` unless
+told otherwise.
 """
 
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import Any
 from mooltiproxy.errors import ProxyError
 from mooltiproxy.mapping.dialect import Dialect, Endpoint
 
+from . import info
 from .answers import read_chat_answer, read_text_answer, write_answer, write_root_answer
 from .reading import read_request, read_root_request, read_stream_request
 from .stream import Writer, chat_reader, text_reader
@@ -50,9 +52,9 @@ root_endpoint = replace(text_endpoint, paths=("/",), read_request=read_root_requ
 
 dialect = Dialect(
     name="tgi",
-    doc="Text Generation Inference: /generate",
+    doc="Text Generation Inference: generate, generate_stream, /, info, health",
     base="",
-    endpoints=(text_endpoint, chat_endpoint, stream_endpoint, root_endpoint),
+    endpoints=(text_endpoint, chat_endpoint, stream_endpoint, root_endpoint, info.endpoint, info.health_endpoint),
     write_error=write_error,
     write_stream_error=write_error,
     probe=("/info", lambda status, body: isinstance(body, dict) and "model_id" in body),

@@ -130,10 +130,9 @@ class _Target:
         )
 
     def _replies(self) -> dict[str, Reply]:
-        """What clients of APIs that the target does not speak get from the proxy itself, but for paths of the file."""
-        foreign = [one for one in self._registry.dialects.values() if one not in self._dialects]
+        """What clients get from the proxy itself: all but what the file maps or a dialect of the target passes on."""
         taken = {*self._values.get("mapping", {}), *(path for one in self._dialects for path in one.other_paths)}
-        found = [(path, reply) for dialect in foreign for path, reply in dialect.replies.items()]
+        found = [reply for dialect in self._registry.dialects.values() for reply in dialect.replies.items()]
         return {path: reply for path, reply in found if path not in taken}
 
     def _explicit(self, client_path: str, values: Values) -> MappingEntry:
@@ -178,7 +177,7 @@ class _Target:
         for dialect in self._dialects:
             for endpoint in filter(self._has, dialect.endpoints):
                 yield from self._untouched(dialect, endpoint)
-            yield from _other_paths(dialect)
+            yield from self._passed(dialect)
         if self._dialects:
             for dialect in self._registry.dialects.values():
                 for endpoint in dialect.endpoints:
@@ -196,6 +195,19 @@ class _Target:
         for client_path in endpoint.paths:
             for known in self._known_as(dialect, endpoint, client_path):
                 yield known, MappingEntry(known, path, None, dialect, fallbacks.get(known))
+
+    def _passed(self, dialect: Dialect) -> Iterator[tuple[str, MappingEntry]]:
+        """The paths that are not ours to translate, unless another dialect can where the target has nothing there."""
+        foreign = [(one, endpoint) for one in self._registry.dialects.values() for endpoint in one.endpoints]
+        met = [pair for pair in foreign if not dialect.other_paths.isdisjoint(pair[1].paths)]
+        fallbacks = (
+            {} if "endpoints" in self._values else dict(entry for pair in met for entry in self._translated(*pair))
+        )
+        for client_path in sorted(dialect.other_paths):
+            # Paths of the server itself (/health) are at its root: they are listed without the base only.
+            versioned = dialect.base + client_path
+            path = versioned if versioned in dialect.other_paths else client_path
+            yield client_path, MappingEntry(client_path, path, None, dialect, fallbacks.get(client_path))
 
     def _known_as(self, dialect: Dialect, endpoint: Endpoint, client_path: str) -> list[str]:
         """How routing names a path: several dialects list models at the same place, and the first owns it."""
@@ -242,14 +254,6 @@ class _Target:
                     if candidate.kind == kind and candidate is not endpoint:
                         return dialect, candidate
         return None
-
-
-def _other_paths(dialect: Dialect) -> Iterator[tuple[str, MappingEntry]]:
-    for client_path in sorted(dialect.other_paths):
-        # Paths of the server itself (/health) are at its root: they are listed without the base only.
-        versioned = dialect.base + client_path
-        path = versioned if versioned in dialect.other_paths else client_path
-        yield client_path, MappingEntry(client_path, path, None, dialect)
 
 
 def below_base(dialect: Dialect, path: str) -> str:

@@ -27,12 +27,17 @@ stream; `state["done"] = True` says that the answer is complete although the tar
 Prompter = Callable[[Sequence[Mapping[str, Any]], Config], tuple[str, list[str]]]
 """`def mine(messages, cfg={})`: OpenAI chat messages in; the prompt and its stop strings out."""
 
-Kind = Literal["chat", "text", "embeddings", "count", "models", "model", "running"]
+Kind = Literal["chat", "text", "embeddings", "count", "models", "model", "running", "health"]
 """What an endpoint is for. Its neutral request and answer are, in this order of kinds: `Request` and `Answer` (chat and
 text), `EmbeddingsRequest` and `EmbeddingsAnswer`, `Request` and `CountAnswer`, `ModelsRequest` and `ModelsAnswer` (all
-models, one that the request names, those that are loaded)."""
+models, one that the request names, those that are loaded, and whatever there is as long as the server answers)."""
 
-STAND_INS: Mapping[Kind, tuple[Kind, ...]] = {"text": ("chat",), "model": ("models",), "running": ("models",)}
+STAND_INS: Mapping[Kind, tuple[Kind, ...]] = {
+    "text": ("chat",),
+    "model": ("models",),
+    "running": ("models",),
+    "health": ("models",),
+}
 """What else a target may be asked where it has no endpoint of a client's kind."""
 
 
@@ -138,7 +143,8 @@ class Dialect:
     `fixed_fields` are headers that a target of this dialect wants with every request that we translate. `probe` is a
     path to GET and what its answer (status and JSON, None where it is none) looks like where a server speaks this.
     `sign` is a header that its clients send and others do not: it tells them apart where several dialects have the
-    same path. `replies` are what its clients get, by path, from the proxy itself where the target speaks another API.
+    same path. `replies` are what its clients get, by path, from the proxy itself: at all targets, but for
+    those of this dialect where a path is also one of `other_paths`.
     """
 
     name: str

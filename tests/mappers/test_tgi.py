@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mappers import tgi
-from mappers.tgi import answers, reading, stream, writing
-from mooltiproxy.errors import BadRequest, UpstreamBroken, UpstreamError
+from mappers.tgi import answers, info, reading, stream, writing
+from mooltiproxy.errors import BadRequest, NotFound, UpstreamBroken, UpstreamError
 from mooltiproxy.mapping.gather import answer_of, stream_of
 from mooltiproxy.mapping.neutral import (
     NOWHERE,
@@ -16,6 +16,9 @@ from mooltiproxy.mapping.neutral import (
     Failure,
     Finish,
     Image,
+    ModelInfo,
+    ModelsAnswer,
+    ModelsRequest,
     OutputFormat,
     ReasoningOptions,
     Refusal,
@@ -522,3 +525,34 @@ def test_the_prompt_in_the_answer_is_no_matter_of_the_target() -> None:
 def test_an_error_has_the_servers_form() -> None:
     assert tgi.write_error(BadRequest("no"), "r") == {"error": "no", "error_type": "validation"}
     assert tgi.write_error(UpstreamBroken("no"), "r")["error_type"] == "incomplete_generation"
+
+
+def test_a_servers_model_is_read_under_the_name_that_was_asked_for() -> None:
+    told = {"model_id": "vendor/m", "max_input_tokens": 1023, "max_total_tokens": 1024, "version": "3.3.6"}
+    known = ModelInfo("vendor/m", context=1024, capabilities=("completion",))
+    assert info.read_answer(told, ModelsRequest()) == ModelsAnswer([known])
+    (named,) = info.read_answer(told, ModelsRequest("m")).models
+    assert (named.id, named.context) == ("m", 1024)
+
+
+@pytest.mark.parametrize("body", [[], {}, {"model_id": None}, {"error": "it died", "error_type": "overloaded"}])
+def test_what_tells_no_model_is_the_targets_fault(body: Any) -> None:
+    with pytest.raises(UpstreamBroken):
+        info.read_answer(body, ModelsRequest())
+
+
+def test_the_first_model_of_a_target_is_told_with_its_limits() -> None:
+    several = ModelsAnswer([ModelInfo("m1", context=4096), ModelInfo("m2")])
+    told = info.write_answer(several, ModelsRequest())
+    assert (told["model_id"], told["max_input_tokens"], told["max_total_tokens"]) == ("m1", 4095, 4096)
+    assert (told["version"], told["max_stop_sequences"]) == (info.VERSION, 4)
+
+
+def test_limits_that_nobody_told_are_left_out() -> None:
+    told = info.write_answer(ModelsAnswer([ModelInfo("m1")]), ModelsRequest())
+    assert not {"max_input_tokens", "max_total_tokens"} & told.keys()
+
+
+def test_a_target_without_models_has_none_to_tell() -> None:
+    with pytest.raises(NotFound):
+        info.write_answer(ModelsAnswer([]), ModelsRequest())

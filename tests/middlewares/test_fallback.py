@@ -154,3 +154,14 @@ async def test_a_client_that_does_not_stream_is_never_answered_early() -> None:
         body = {"messages": STREAMED["messages"]}
         async with running.client.post("/v1/chat/completions", json=body) as response:
             assert response.status == 429
+
+
+async def test_the_health_of_a_server_that_has_no_such_path_is_whether_it_lists_its_models() -> None:
+    async def models_only(peer: Peer, received: Received) -> None:
+        there = received.line.split()[1] == "/v1/models"
+        await peer.send(answer(b'{"object": "list", "data": []}') if there else MISSING)
+
+    async with upstream(models_only) as target, proxy(speaking(target.url)) as running:
+        async with running.client.get("/health") as told:
+            assert told.status == 200
+    assert [request.line.split()[1] for request in target.requests] == ["/health", "/v1/models"]

@@ -37,13 +37,13 @@ async def test_clients_of_ollama_find_a_server_in_front_of_any_target(speaks: st
     assert not up.requests
 
 
-async def test_an_ollama_server_tells_these_itself() -> None:
+async def test_an_ollama_server_tells_its_own_version() -> None:
     async with upstream(named) as up, proxy(one(up.url, speaks="ollama")) as running:
         async with running.client.get("/api/version") as told:
             assert await told.read() == b"GET /api/version HTTP/1.1"
         async with running.client.head("/") as found:
             assert found.status == 200
-    assert [request.line.split()[0] for request in up.requests] == ["GET", "HEAD"]
+    assert len(up.requests) == 1
 
 
 async def test_they_need_the_key() -> None:
