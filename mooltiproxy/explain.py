@@ -48,8 +48,10 @@ def explain(config: Config, question: Question) -> Iterator[str]:
     yield f"middlewares  {', '.join(config.middlewares)}"
     translation = route.entry.translation
     yield f"mapping      {translation.description if translation else 'none: bytes pass untouched'}"
-    if route.entry.fallback is not None and route.entry.fallback.translation is not None:
-        yield f"otherwise    {route.entry.fallback.translation.description}, once the target has answered 404 or 405"
+    other = route.entry.fallback
+    while other is not None and other.translation is not None:
+        yield f"otherwise    {other.translation.description}, once the target has answered 404 or 405"
+        other = other.fallback
     translated = None
     if translation is not None and (translation.bodiless or body is not None):
         asked = Asked(path, _path_model(route), {})

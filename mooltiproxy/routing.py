@@ -1,7 +1,7 @@
 """Where a request goes: its facts and the configuration in, a `Route` out. Pure."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 from urllib.parse import unquote
@@ -18,13 +18,15 @@ TO = "/to/"
 class Route:
     """The decision: which target, which of its mapping entries, and the model whose name must change, if any.
 
-    `path_model` is the model named in the client's path, for entries with `{model}`.
+    `path_model` is the model named in the client's path, for entries with `{model}`; `missing` are the paths that the
+    target turned out not to have.
     """
 
     target: Target
     entry: MappingEntry
     model: Model | None = None
     path_model: str | None = None
+    missing: Collection[str] = ()
 
 
 def split_target(path: str) -> tuple[str | None, str]:
@@ -50,7 +52,7 @@ class Router:
         self._signs = [(one.sign, one) for one in config.registry.dialects.values() if one.sign]
         self._shared = tuple({path.partition("{model}")[0] for path, _ in _shared_paths(config.registry.dialects)})
         self.wants_model = bool(config.models)
-        self._missing: set[tuple[str, str]] = set()  # target and path at it: learned, forgotten at a reload
+        self._missing: dict[str, set[str]] = {name: set() for name in config.targets}  # learned till a reload
 
     def dialect_of(self, path: str) -> Dialect:
         """The dialect that clients of this path speak, OpenAI's where no dialect claims it."""
@@ -100,20 +102,27 @@ class Router:
             if found is None:
                 raise NotFound(f"target {name} does not map this path: see its `mapping:` in the proxy's configuration")
             entry, path_model = found
-        if entry.fallback is not None and (name, entry.path) in self._missing:
-            entry = entry.fallback
-        return Route(self._targets[name], entry, known, path_model)
+        missing = self._missing[name]
+        return Route(self._targets[name], _there(entry, missing), known, path_model, missing)
 
     def reply(self, path: str, target: str | None) -> Reply | None:
         """What a client gets from the proxy itself where it asks this path of this target, or of the default one."""
         known = self._targets.get(self._default if target is None else target)
         return known.replies.get(path) if known else None
 
-    def learn_missing(self, route: Route) -> Route:
-        """Remember that the target does not have this entry's path; the route that goes another way instead."""
+    def learn_missing(self, route: Route, path: str | None) -> Route:
+        """Remember that the target does not have a path, this entry's if None; the route that goes another way."""
         assert route.entry.fallback is not None
-        self._missing.add((route.target.name, route.entry.path))
-        return replace(route, entry=route.entry.fallback)
+        missing = self._missing[route.target.name]
+        missing.add(path or route.entry.path)
+        return replace(route, entry=_there(route.entry.fallback, missing))
+
+
+def _there(entry: MappingEntry, missing: Collection[str]) -> MappingEntry:
+    """The first entry of a chain of fallbacks whose path is not known to be missing; its last where all are."""
+    while entry.fallback is not None and entry.path in missing:
+        entry = entry.fallback
+    return entry
 
 
 def _with_versioned_paths(mapping: Mapping[str, MappingEntry]) -> dict[str, MappingEntry]:

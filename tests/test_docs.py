@@ -23,7 +23,7 @@ from mooltiproxy.mapping.framing import encode_sse
 from mooltiproxy.mapping.losses import CLASSES, NAMES
 from mooltiproxy.mapping.neutral import NOWHERE
 from mooltiproxy.mapping.prompt import TEMPLATES
-from mooltiproxy.mapping.translate import DialectTranslation, Translated
+from mooltiproxy.mapping.translate import DialectTranslation, NoTranslation, Translated
 from mooltiproxy.middlewares import MIDDLEWARES as FACTORIES
 from tests.servers.proxy import passing, proxy
 from tests.servers.scripted import Peer, Received, answer, upstream
@@ -225,7 +225,8 @@ def reached(client: Dialect, server: str) -> set[str]:
     mapping = from_data(data, ROOT, ENVIRON).targets["one"].mapping
     spellings = [(endpoint, path) for endpoint in client.endpoints for path in endpoint.paths]
     found = [(endpoint, mapping.get(client.alias(path)) or mapping.get(path)) for endpoint, path in spellings]
-    return {KINDS[endpoint.kind] for endpoint, entry in found if entry and entry.translation}
+    entries = [(endpoint, entry.translation) for endpoint, entry in found if entry]
+    return {KINDS[endpoint.kind] for endpoint, how in entries if how and not isinstance(how, NoTranslation)}
 
 
 def test_the_readmes_table_says_what_is_translated() -> None:

@@ -1,6 +1,6 @@
 """A valid file's values as the frozen `Config`: names resolved, the entries of `speaks` derived, secrets found."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mooltiproxy.config.document import Document
@@ -12,13 +12,15 @@ from mooltiproxy.errors import Problem
 from mooltiproxy.mapping.dialect import STAND_INS, Dialect, Endpoint, Reply
 from mooltiproxy.mapping.functions import Functions, FunctionTranslation, renderer
 from mooltiproxy.mapping.prompt import PIECES, TEMPLATES, Pieces
-from mooltiproxy.mapping.translate import DialectTranslation, endpoint_at
+from mooltiproxy.mapping.translate import DialectTranslation, NoTranslation, Translation, endpoint_at
 
 PROMPTER = "fromTemplate"
 TEMPLATE = "HumanResponse"
 FUNCTIONS = ("in", "out", "stream")
 
 Values = Mapping[str, Any]
+Step = tuple[str, Translation | None, Dialect]
+"""One way of asking a target: the path, the translation, and whose path it is."""
 
 
 def build(values: Values, document: Document, known: Known, registry: Registry) -> Config:
@@ -176,33 +178,47 @@ class _Target:
         """The entries of `speaks`: of one client path's several entries the first counts."""
         for dialect in self._dialects:
             for endpoint in filter(self._has, dialect.endpoints):
-                yield from self._untouched(dialect, endpoint)
+                yield from self._entries(dialect, endpoint)
             yield from self._passed(dialect)
         if self._dialects:
             for dialect in self._registry.dialects.values():
                 for endpoint in dialect.endpoints:
-                    yield from self._translated(dialect, endpoint)
+                    yield from self._entries(dialect, endpoint)
 
     def _has(self, endpoint: Endpoint) -> bool:
         """Whether the target has this endpoint, as far as the file says."""
         named = self._values.get("endpoints")
         return named is None or endpoint.label in named
 
-    def _untouched(self, dialect: Dialect, endpoint: Endpoint) -> Iterator[tuple[str, MappingEntry]]:
-        """The endpoint as it is, and what to do once the target says that it does not have it."""
-        path = below_base(dialect, endpoint.paths[0])
-        fallbacks = dict(self._translated(dialect, endpoint)) if "endpoints" not in self._values else {}
+    def _entries(self, dialect: Dialect, endpoint: Endpoint) -> Iterator[tuple[str, MappingEntry]]:
+        """The entries of an endpoint's paths: where to ask first, and where once the target says that it is missing."""
+        steps = [self._step((dialect, endpoint), place) for place in self._places(dialect, endpoint)]
+        if "endpoints" in self._values:  # nothing is learned where the file says it
+            del steps[1:]
+        if endpoint.kind == "count":
+            steps.append(self._no_count([path for path, _, _ in steps]))
         for client_path in endpoint.paths:
             for known in self._known_as(dialect, endpoint, client_path):
-                yield known, MappingEntry(known, path, None, dialect, fallbacks.get(known))
+                entry = None
+                for step in reversed(steps):
+                    entry = MappingEntry(known, *step, entry)
+                if entry is not None:
+                    yield known, entry
+
+    def _step(self, client: tuple[Dialect, Endpoint], place: tuple[Dialect, Endpoint]) -> Step:
+        translation = None if place == client else self._translation(client, place)
+        return path_at(*place), translation, place[0]
+
+    def _no_count(self, paths: Sequence[str]) -> Step:
+        """Tokens are not counted in any other way: to ask for an answer would cost money."""
+        reason = f"it does not have {', '.join(paths)}" if paths else "its API has nothing for that"
+        return "", NoTranslation(f"target {self._name} cannot count tokens: {reason}"), self._dialects[0]
 
     def _passed(self, dialect: Dialect) -> Iterator[tuple[str, MappingEntry]]:
         """The paths that are not ours to translate, unless another dialect can where the target has nothing there."""
         foreign = [(one, endpoint) for one in self._registry.dialects.values() for endpoint in one.endpoints]
         met = [pair for pair in foreign if not dialect.other_paths.isdisjoint(pair[1].paths)]
-        fallbacks = (
-            {} if "endpoints" in self._values else dict(entry for pair in met for entry in self._translated(*pair))
-        )
+        fallbacks = {} if "endpoints" in self._values else dict(entry for pair in met for entry in self._entries(*pair))
         for client_path in sorted(dialect.other_paths):
             # Paths of the server itself (/health) are at its root: they are listed without the base only.
             versioned = dialect.base + client_path
@@ -216,23 +232,12 @@ class _Target:
             return [client_path]
         return [dialect.alias(client_path)] if dialect.sign else []
 
-    def _translated(self, dialect: Dialect, endpoint: Endpoint) -> Iterator[tuple[str, MappingEntry]]:
-        found = self._counterpart(endpoint)
-        if found is None:
-            return
-        target_dialect, target_endpoint = found
-        path = below_base(target_dialect, target_endpoint.paths[0])
-        translation = self._translation((dialect, endpoint), (target_dialect, target_endpoint))
-        for client_path in endpoint.paths:
-            for known in self._known_as(dialect, endpoint, client_path):
-                yield known, MappingEntry(known, path, translation, target_dialect)
-
     def _translation(
         self, client: tuple[Dialect, Endpoint], target: tuple[Dialect, Endpoint], *, instead: bool = False
     ) -> DialectTranslation:
         """The translation of a pair; one between text endpoints has one to the target's chat endpoint `instead`."""
         (dialect, endpoint), (target_dialect, target_endpoint) = client, target
-        path = below_base(target_dialect, target_endpoint.paths[0])
+        path = path_at(target_dialect, target_endpoint)
         config = self._config(path, {})
         config["render"] = renderer(self._registry.prompters[config["prompter"]].function, config)
         chats = [one for one in filter(self._has, target_dialect.endpoints) if one.kind == "chat"]
@@ -246,14 +251,27 @@ class _Target:
             chat=self._translation(client, (target_dialect, chats[0]), instead=True) if is_text and chats else None,
         )
 
-    def _counterpart(self, endpoint: Endpoint) -> tuple[Dialect, Endpoint] | None:
-        """The first other endpoint of the same kind among what the target speaks, or of one that stands in for it."""
+    def _places(self, dialect: Dialect, endpoint: Endpoint) -> Iterator[tuple[Dialect, Endpoint]]:
+        """What the target may be asked for a client's endpoint, the best first: itself, others of its kind, those that
+        stand in for it. Endpoints that are asked at one path, or write the same request, are one."""
+        own = dialect in self._dialects and self._has(endpoint)
+        paths, writers = set(), set()
+        if own:
+            paths.add(path_at(dialect, endpoint))
+            yield dialect, endpoint
         for kind in (endpoint.kind, *STAND_INS.get(endpoint.kind, ())):
-            for dialect in self._dialects:
-                for candidate in filter(self._has, dialect.endpoints):
-                    if candidate.kind == kind and candidate is not endpoint:
-                        return dialect, candidate
-        return None
+            for other in self._dialects:
+                for candidate in filter(self._has, other.endpoints):
+                    path, writer = path_at(other, candidate), candidate.write_request
+                    if candidate.kind == kind and path not in paths and writer not in writers:
+                        paths.add(path)
+                        writers.add(writer)
+                        yield other, candidate
+
+
+def path_at(dialect: Dialect, endpoint: Endpoint) -> str:
+    """Where a target is asked for an endpoint, below its root."""
+    return endpoint.target_path or below_base(dialect, endpoint.paths[0])
 
 
 def below_base(dialect: Dialect, path: str) -> str:

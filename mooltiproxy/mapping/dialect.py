@@ -95,7 +95,8 @@ class Written:
 class Endpoint:
     """One path of a dialect, with all its translations; `kind` says of what neutral classes.
 
-    `paths` are the spellings clients use; the first is the one we ask targets at, below their API base. A path may hold
+    `paths` are the spellings clients use; the first is the one we ask targets at, below their API base, unless
+    `target_path` is another one, below their root. Without `paths` it is there for targets only. A path may hold
     `{model}`, which stands for a model's name and comes as `Asked.model`. `stream_path` is asked instead where the
     dialect streams elsewhere. `framing` is that of its streams unless the request asks for another. `keepalive` is
     what a client gets while the target is silent in a stream: empty where the dialect has no such thing. Endpoints
@@ -113,6 +114,7 @@ class Endpoint:
     stream_reader: Callable[[Any], StreamReader] | None = None
     stream_writer: Callable[[Any], StreamWriter] | None = None
     stream_path: str | None = None
+    target_path: str = ""
     framing: Framing = "sse"
     keepalive: bytes = b": keep-alive\n\n"
     method: Literal["POST", "GET"] = "POST"

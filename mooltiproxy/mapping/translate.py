@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from mooltiproxy.errors import InternalError
+from mooltiproxy.errors import InternalError, NotFound
 from mooltiproxy.mapping.answers import (
     MEDIA_TYPES,
     STREAMING_MEDIA,
@@ -31,7 +31,8 @@ from mooltiproxy.mapping.neutral import Answer, Asked, Failure, Framing, Image, 
 @dataclass(frozen=True, slots=True)
 class Translated:
     """One translated request. `path` replaces the entry's path where this request is asked elsewhere below the
-    target's url, `method` the client's. For a client that streams: `media_type` is its stream's, `fail` frames an error
+    target's url, `method` the client's. `elsewhere` is the path of another of the target's endpoints, where it is asked
+    there and not at the entry's. For a client that streams: `media_type` is its stream's, `fail` frames an error
     event as its only one. `keepalive` is what its client may get while the target is silent in a stream.
 
     `answer` takes the media type of the target's answer, in lower case and without parameters, and its header fields by
@@ -42,6 +43,7 @@ class Translated:
     answer: Callable[[str, Mapping[str, str]], AnswerTranslator | None]
     streaming: bool = False
     path: str | None = None
+    elsewhere: str | None = None
     method: str | None = None
     media_type: str = MEDIA_TYPES["json"]
     keepalive: bytes = b""
@@ -134,6 +136,7 @@ class DialectTranslation:
             answer=lambda media_type, fields: self._answer(request, media_type, fields),
             streaming=streaming,
             path=written.path or (self.target.stream_path if streaming else None) or self.path,
+            elsewhere=self.path,
             method=self.target.method,
             media_type=MEDIA_TYPES[framing_for(self.client, request) if streaming else "json"],
             keepalive=self.client.keepalive if streaming else b"",
@@ -166,6 +169,19 @@ class DialectTranslation:
     def _failed(self, request: Request, event: Any) -> bytes:
         writer = self.client.stream_writer(request) if self.client.stream_writer else None
         return framed_whole(framing_for(self.client, request), _failing(writer, event))
+
+
+class NoTranslation:
+    """What a client's endpoint has in front of a target that has nothing for it: the NotFound that says so."""
+
+    def __init__(self, message: str) -> None:
+        self.description = f"none: {message}"
+        self.bodiless = False
+        self._message = message
+
+    def request(self, body: Any, asked: Asked, images: Mapping[str, Image] = NO_IMAGES) -> Translated:
+        """Raises NotFound."""
+        raise NotFound(self._message)
 
 
 def _failing(writer: StreamWriter | None, event: Any) -> list[Any]:

@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 
 from mooltiproxy.body_log import BodyLog
-from mooltiproxy.errors import UnsupportedMedia
+from mooltiproxy.errors import EndpointMissing, UnsupportedMedia
 from mooltiproxy.exchange import EXCHANGE, Exchange
 from mooltiproxy.mapping.bodies import loads_request
 from mooltiproxy.mapping.images import ImagesNeeded
@@ -35,6 +35,9 @@ def mapping(bodies: BodyLog | None, fetch: Fetch) -> Callable[..., Awaitable[web
         translation = exchange.route.entry.translation if exchange.route else None
         if translation is not None and takes(translation, request):
             translated = await translate(exchange, translation, fetch)
+            if exchange.route and exchange.route.entry.fallback and translated.elsewhere in exchange.route.missing:
+                exchange.translated = translated
+                raise EndpointMissing("the target does not have this path")
             exchange.translated = bodies.watched(exchange.id, translated) if bodies else translated
             told = shown(translated.dropped, exchange.route.target.losses) if exchange.route else ()
             if told:

@@ -37,11 +37,15 @@ def routing(
         renamed = route.model
         if renamed is not None and renamed.upstream_name != renamed.name and exchange.route.path_model is None:
             exchange.replace_body(with_model(await exchange.body(), renamed.upstream_name))
-        try:
-            return await handler(request)
-        except EndpointMissing:
-            exchange.route, exchange.error = router.learn_missing(route), ""
-            return await handler(request)
+        told = len(exchange.headers)
+        while True:
+            try:
+                return await handler(request)
+            except EndpointMissing:
+                elsewhere = exchange.translated.elsewhere if exchange.translated else None
+                route = exchange.route = router.learn_missing(route, elsewhere)
+                exchange.translated, exchange.dropped, exchange.error = None, (), ""
+                del exchange.headers[told:]
 
     return middleware
 

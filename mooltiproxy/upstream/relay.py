@@ -76,10 +76,10 @@ class Relay:
                 self._take, self._close = _ignore, _nothing
             elif status in (401, 403):
                 self._raise_error()  # it is about our own key: nothing in its body is for the client
+            elif status in (404, 405) and self._has_fallback():
+                self._gather(self._learn_or_tell)
             elif translated is not None and status >= 400:
                 self._gather(self._raise_error)
-            elif status in (404, 405) and self._has_fallback():
-                self._gather(self._learn_or_pass_on)
             elif translated is not None and status < 300:
                 self._start_translation(translated.answer(headers.media_type(fields), headers.as_text(fields)))
             else:
@@ -203,11 +203,13 @@ class Relay:
         route = self._exchange.route
         return route is not None and route.entry.fallback is not None
 
-    def _learn_or_pass_on(self) -> None:
+    def _learn_or_tell(self) -> None:
         """A path that is missing is learned; a model that is missing is the client's business."""
         error = self._error()
         if self._status == 405 or not (error.code or "model" in str(error).lower()):
             raise EndpointMissing("the target does not have this path")
+        if self._exchange.translated is not None:
+            self._raise_error()
         self._pass_on()
         self.writer.write(bytes(self._error_body))
         self.writer.end()
