@@ -216,8 +216,9 @@ class _Target:
 
     def _passed(self, dialect: Dialect) -> Iterator[tuple[str, MappingEntry]]:
         """The paths that are not ours to translate, unless another dialect can where the target has nothing there."""
-        foreign = [(one, endpoint) for one in self._registry.dialects.values() for endpoint in one.endpoints]
-        met = [pair for pair in foreign if not dialect.other_paths.isdisjoint(pair[1].paths)]
+        foreign = [one for one in self._registry.dialects.values() if one not in self._dialects]
+        endpoints = [(one, endpoint) for one in foreign for endpoint in one.endpoints]
+        met = [pair for pair in endpoints if not dialect.other_paths.isdisjoint(pair[1].paths)]
         fallbacks = {} if "endpoints" in self._values else dict(entry for pair in met for entry in self._entries(*pair))
         for client_path in sorted(dialect.other_paths):
             # Paths of the server itself (/health) are at its root: they are listed without the base only.
