@@ -102,8 +102,13 @@ def _response(
 
 @dataclass(slots=True)
 class _Written:
-    """What is kept of one answer until its end: calls, since they go out whole, and how it ended."""
+    """What is kept of one answer until its end: calls, since they go out whole, and how it ended.
 
+    `thought` is the last piece of a thought. It waits for the next event, which may be the signature: SDKs pass over a
+    part of a stream that has no text.
+    """
+
+    thought: str = ""
     calls: dict[int, ToolCall] = field(default_factory=dict)
     pieces: dict[int, list[str]] = field(default_factory=dict)
     finish: Finish | None = None
@@ -148,6 +153,9 @@ class Writer:
         answer: _Written,
         event: TextDelta | RefusalDelta | ReasoningDelta | CallStart | CallArguments | Finish,
     ) -> list[dict[str, Any]]:
+        if isinstance(event, ReasoningDelta):
+            return self._thought(answer, event)
+        written = self._rest_of_thought(event.index, answer)
         if isinstance(event, Finish):
             answer.finish = event
         elif isinstance(event, CallStart):
@@ -156,19 +164,36 @@ class Writer:
         elif isinstance(event, CallArguments):
             answer.pieces[event.call].append(event.text)
         else:
-            return self._text(event)
-        return []
+            written += self._text(event)
+        return written
 
-    def _text(self, event: TextDelta | RefusalDelta | ReasoningDelta) -> list[dict[str, Any]]:
+    def _thought(self, answer: _Written, event: ReasoningDelta) -> list[dict[str, Any]]:
+        if event.signature:
+            parts = _write_thought(answer.thought + event.text, event.signature)
+            answer.thought = ""
+            return [self._piece(_candidate(event.index, parts))]
+        if not event.text:
+            return []
+        written = self._rest_of_thought(event.index, answer)
+        answer.thought = event.text
+        return written
+
+    def _rest_of_thought(self, index: int, answer: _Written) -> list[dict[str, Any]]:
+        parts = _write_thought(answer.thought, None)
+        answer.thought = ""
+        return [self._piece(_candidate(index, parts))] if parts else []
+
+    def _piece(self, candidate: dict[str, Any]) -> dict[str, Any]:
+        return _response([candidate], None, self._model, self._id)
+
+    def _text(self, event: TextDelta | RefusalDelta) -> list[dict[str, Any]]:
         """The event of a piece of text; none for one that says nothing."""
         logprobs = event.logprobs if isinstance(event, TextDelta) else None
-        if isinstance(event, ReasoningDelta):
-            parts = _write_thought(event.text, event.signature)
-        elif isinstance(event, TextDelta) and event.signature:
+        if isinstance(event, TextDelta) and event.signature:
             parts = [signed({"text": event.text}, event.signature)]
         else:
             parts = [{"text": event.text}] if event.text or logprobs else []
-        return [_response([_candidate(event.index, parts, logprobs)], None, self._model, self._id)] if parts else []
+        return [self._piece(_candidate(event.index, parts, logprobs))] if parts else []
 
 
 def _last(index: int, answer: _Written) -> dict[str, Any]:

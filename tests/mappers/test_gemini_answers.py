@@ -346,7 +346,8 @@ def test_a_stream_cut_anywhere_gives_the_same_events() -> None:
 
 def test_a_stream_is_written() -> None:
     events = stream(
-        ReasoningDelta("Hm."),
+        ReasoningDelta("Hm,"),
+        ReasoningDelta(" hm."),
         ReasoningDelta("", mark(GEMINI, "c2ln")),
         TextDelta("Hi"),
         CallStart(0, "a1", "f", signature="YQ=="),
@@ -359,8 +360,8 @@ def test_a_stream_is_written() -> None:
         TextDelta("too late"),
     )
     assert [parts_of(event) for event in events] == [
-        [{"text": "Hm.", "thought": True}],
-        [{"text": "", "thought": True, "thoughtSignature": "c2ln"}],
+        [{"text": "Hm,", "thought": True}],
+        [{"text": " hm.", "thought": True, "thoughtSignature": "c2ln"}],
         [{"text": "Hi"}],
         [{**call("f", "a1", city="Paris"), "thoughtSignature": "YQ=="}, call("g", "b1")],
     ]
@@ -369,6 +370,13 @@ def test_a_stream_is_written() -> None:
     assert events[-1]["usageMetadata"] == {**USAGE, "thoughtsTokenCount": 6, "totalTokenCount": 21}
     assert len({event["responseId"] for event in events}) == 1
     assert {event["modelVersion"] for event in events} == {"m1"}
+
+
+def test_a_streamed_thought_without_a_signature_is_whole_before_what_follows_it() -> None:
+    for behind in (TextDelta("Hi"), Finish("stop")):
+        first, second, *_ = stream(ReasoningDelta("Hm,"), ReasoningDelta(" hm."), behind, Finish("stop"))
+        thoughts = [parts_of(first), parts_of(second)]
+        assert thoughts == [[{"text": "Hm,", "thought": True}], [{"text": " hm.", "thought": True}]]
 
 
 def test_events_that_say_nothing_are_not_written() -> None:
