@@ -29,8 +29,12 @@ from mooltiproxy.mapping.signatures import OPENAI, lost, mark, own, restored
 from .messages import arguments_text, image_at, read_base64, read_data_url
 
 _ROLES: dict[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
-_STORED = ("item_reference", "compaction")
-"""Items that stand for what only the server that made them can read: without it the conversation is another."""
+_STORED = {
+    "item_reference": "an item with its content, as clients send it with `store: false`",
+    "compaction": "the items that it stands for",
+}
+"""Items that stand for what only the server that made them can read, and what is wanted in their place: without it the
+conversation is another."""
 
 
 class ItemReader:
@@ -68,7 +72,7 @@ class ItemReader:
     def _item(self, item: Fields) -> None:
         kind = item.text("type") or ("message" if item.any("role") is not None else "item_reference")
         if kind in _STORED:
-            raise item.wrong("type", f"an item with its content: the proxy stores nothing that {kind} could mean")
+            raise item.wrong("type", f"{_STORED[kind]}: the proxy stores nothing that {kind} could mean")
         reader = self._readers.get(kind)
         if reader is None:
             self.extra[f"input.{kind}"] = item.path

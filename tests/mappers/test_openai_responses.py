@@ -119,6 +119,10 @@ def test_what_needs_a_memory_is_refused_with_a_way_out(fields: dict[str, Any], p
     assert "stores nothing" in str(error)
 
 
+def test_a_reference_to_an_item_is_refused_with_a_way_out() -> None:
+    assert "`store: false`" in str(refused([{"type": "item_reference", "id": "msg_1"}]))
+
+
 def test_background_may_be_false() -> None:
     assert read(background=False) == read()
 
