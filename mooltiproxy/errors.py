@@ -59,11 +59,13 @@ class ProxyError(MooltiError):
     """Ends a request; `str()` of it is the message the client reads.
 
     `param` names the field at fault, `code` is OpenAI's machine-readable code where one exists
-    (platform.openai.com/docs/guides/error-codes); other dialects map `status` on their own.
+    (platform.openai.com/docs/guides/error-codes); other dialects map `status` on their own. `retry_after` is
+    after how many seconds it may be worth asking again, where that is known.
     """
 
     status = 500
     code: str | None = None
+    retry_after: int | None = None
 
     def __init__(
         self, message: str, *, param: str | None = None, code: str | None = None, status: int | None = None

@@ -168,6 +168,8 @@ class Listener(web.Server):
             response.headers["WWW-Authenticate"] = "Bearer"
         if exchange is None:
             response.headers["x-request-id"] = request_id
+        if dialect.id_field:
+            response.headers[dialect.id_field] = request_id
         return response
 
     def _request(

@@ -60,4 +60,6 @@ dialect = Dialect(
     key_field="x-api-key",
     key_prefix="",
     fixed_fields={"anthropic-version": "2023-06-01"},
+    limit_style="anthropic",
+    id_field="request-id",
 )

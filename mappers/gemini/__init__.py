@@ -37,6 +37,8 @@ def write_error(error: ProxyError, request_id: str) -> dict[str, Any]:
     if error.param:
         violation = {"field": error.param, "description": str(error)}
         details.append({"@type": f"{_TYPE}BadRequest", "fieldViolations": [violation]})
+    if error.retry_after is not None:
+        details.append({"@type": f"{_TYPE}RetryInfo", "retryDelay": f"{error.retry_after}s"})
     status = _STATUS.get(error.status, other)
     return {"error": {"code": error.status, "message": str(error), "status": status, "details": details}}
 

@@ -32,6 +32,8 @@ Kind = Literal["chat", "text", "embeddings", "count", "models", "model", "runnin
 text), `EmbeddingsRequest` and `EmbeddingsAnswer`, `Request` and `CountAnswer`, `ModelsRequest` and `ModelsAnswer` (all
 models, one that the request names, those that are loaded, and whatever there is as long as the server answers)."""
 
+LimitStyle = Literal["openai", "anthropic"]
+
 STAND_INS: Mapping[Kind, tuple[Kind, ...]] = {
     "text": ("chat",),
     "model": ("models",),
@@ -147,6 +149,8 @@ class Dialect:
     `sign` is a header that its clients send and others do not: it tells them apart where several dialects have the
     same path. `replies` are what its clients get, by path, from the proxy itself: at all targets, but for
     those of this dialect where a path is also one of `other_paths`.
+    `limit_style` is whose header fields about limits its clients read, and `id_field` is where they look for the
+    request's id, if not in x-request-id.
     """
 
     name: str
@@ -162,6 +166,8 @@ class Dialect:
     probe: tuple[str, Callable[[int, Any], bool]] | None = None
     sign: str | None = None
     replies: Mapping[str, Reply] = field(default_factory=dict)
+    limit_style: LimitStyle = "openai"
+    id_field: str = ""
 
     def alias(self, path: str) -> str:
         """The name under which routing knows a path that another dialect has as well."""

@@ -4,6 +4,8 @@ Shapes: {error: {message}} (OpenAI, Anthropic, Gemini), [{error: ...}] (Gemini a
 (TGI, Ollama), {detail: "text" or [{loc, msg}]} (FastAPI), {message} (others).
 """
 
+import math
+import re
 from typing import Any
 
 import orjson
@@ -11,6 +13,7 @@ import orjson
 from mooltiproxy.errors import UpstreamError, UpstreamRefused
 from mooltiproxy.mapping.neutral import Failure
 
+_DELAY = re.compile(r"\d{1,6}(\.\d+)?s")
 MAX_MESSAGE = 2000
 """Characters of a target's message that are passed on."""
 
@@ -58,12 +61,14 @@ def read_error(status: int, media_type: str, body: bytes) -> UpstreamError:
         return UpstreamRefused("the target refused the proxy's own credentials")
     message = clean_message(details.get("message") or _plain_text(media_type, body))
     message = message or f"the target answered with status {status}"
-    return UpstreamError(
+    error = UpstreamError(
         message,
         param=_string(details.get("param")),
         code=_code(message, details),
         status=503 if status == 529 else status,
     )
+    error.retry_after = _retry_after(details)
+    return error
 
 
 def failure_in(event: Any) -> Failure | None:
@@ -82,9 +87,22 @@ def failure_in(event: Any) -> Failure | None:
 
 def _is_bad_key(details: dict[str, Any]) -> bool:
     """Google answers a key that it does not know with status 400 and this reason."""
-    reasons = details.get("details")
-    items = reasons if isinstance(reasons, list) else ()
-    return any(isinstance(item, dict) and item.get("reason") == "API_KEY_INVALID" for item in items)
+    return any(item.get("reason") == "API_KEY_INVALID" for item in _googles(details))
+
+
+def _retry_after(details: dict[str, Any]) -> int | None:
+    """The seconds to wait that Google tells in the body (google.rpc.RetryInfo): `34s`, `3.5s`."""
+    for item in _googles(details):
+        delay = _string(item.get("retryDelay")) or ""
+        if _DELAY.fullmatch(delay):
+            return math.ceil(float(delay.removesuffix("s")))
+    return None
+
+
+def _googles(details: dict[str, Any]) -> list[dict[str, Any]]:
+    """What Google says of an error besides its message."""
+    items = details.get("details")
+    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
 
 
 def clean_message(text: str) -> str:

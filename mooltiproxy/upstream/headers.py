@@ -31,7 +31,6 @@ NEVER_TO_CLIENT = HOP_BY_HOP | frozenset(
 )
 FROM_OTHER_DIALECT = frozenset(b"retry-after retry-after-ms x-should-retry date".split())
 FROM_OTHER_DIALECT_PREFIXES = (
-    b"x-ratelimit-",
     b"x-compute-",
     b"x-prompt-tokens",
     b"x-generated-tokens",
@@ -76,13 +75,14 @@ def for_target(fields: Iterable[tuple[bytes, bytes]], *, translated: bool) -> Fi
 
 
 def for_client(fields: Fields, *, translated: bool) -> Fields:
-    """The target's fields that go to the client. Its request id goes as x-upstream-request-id."""
+    """The target's fields that go to the client. Its request id goes as x-upstream-request-id, and so does that of an
+    API with a field of its own for it, where that means nothing to the client."""
     named = nominated(fields)
     keep = _kept_from_other_dialect if translated else _kept_for_client
     kept: Fields = []
     for name, value in fields:
         lower = name.lower()
-        if lower == b"x-request-id":
+        if lower == b"x-request-id" or translated and lower == b"request-id":
             kept.append((b"x-upstream-request-id", value))
         elif keep(lower) and lower not in named:
             kept.append((lower, value))

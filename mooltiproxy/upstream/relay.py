@@ -13,6 +13,7 @@ from mooltiproxy.mapping.dialect import Dialect
 from mooltiproxy.mapping.upstream_errors import read_error
 from mooltiproxy.upstream import headers
 from mooltiproxy.upstream.answer import AnswerWriter
+from mooltiproxy.upstream.limits import limits_for, retry_after
 from mooltiproxy.upstream.session import Origin
 
 log = logging.getLogger("mooltiproxy.upstream")
@@ -155,11 +156,19 @@ class Relay:
         self.writer.end()
 
     def _start_translated(self, media_type: str, length: int | None) -> None:
-        fields = headers.for_client(self._fields, translated=True)
+        fields = self._fields_for_client()
         fields.append((b"content-type", media_type.encode()))
+        id_field = self._dialect_of(self._exchange.path).id_field
+        if id_field:
+            fields.append((id_field.encode(), self._exchange.id.encode()))
         if media_type.startswith("text/event-stream"):
             fields += [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
         self._start(200, fields, length)
+
+    def _fields_for_client(self) -> headers.Fields:
+        """The target's fields for a client of another dialect."""
+        style = self._dialect_of(self._exchange.path).limit_style
+        return headers.for_client(self._fields, translated=True) + limits_for(style, self._fields)
 
     def keep_alive(self) -> None:
         """Show a streaming client that its answer is still to come; from then on errors are told in the stream."""
@@ -195,9 +204,15 @@ class Relay:
         return read_error(self._status, headers.media_type(self._fields), bytes(self._error_body))
 
     def _raise_error(self) -> None:
-        self._exchange.headers += headers.for_client(self._fields, translated=True)
+        self._exchange.headers += self._fields_for_client()
         log.debug("%s: the target answered %d: %s", self._exchange.id, self._status, bytes(self._error_body[:2000]))
-        raise self._error()
+        error = self._error()
+        told = retry_after(headers.as_text(self._fields))
+        if told is not None:
+            error.retry_after = told
+        elif error.retry_after is not None:
+            self._exchange.headers.append((b"retry-after", b"%d" % error.retry_after))
+        raise error
 
     def _has_fallback(self) -> bool:
         route = self._exchange.route

@@ -123,3 +123,10 @@ def test_a_failure_in_a_stream_has_a_status(event: Any, status: int) -> None:
 @pytest.mark.parametrize("event", [{"choices": []}, {"error": None}, [], "error", None, {"message": "x"}])
 def test_other_events_are_no_failures(event: Any) -> None:
     assert failure_in(event) is None
+
+
+@pytest.mark.parametrize(("delay", "seconds"), [("34s", 34), ("3.5s", 4), ("soon", None), (7, None), ("1e9s", None)])
+def test_how_long_google_wants_one_to_wait_is_read(delay: Any, seconds: int | None) -> None:
+    details = [{"@type": "type.googleapis.com/google.rpc.Help"}, {"retryDelay": delay}]
+    error = read_error(429, JSON, orjson.dumps({"error": {"message": "Quota.", "details": details}}))
+    assert error.retry_after == seconds
