@@ -17,6 +17,7 @@ from mooltiproxy.mapping.translate import DialectTranslation, NoTranslation, Tra
 PROMPTER = "fromTemplate"
 TEMPLATE = "HumanResponse"
 FUNCTIONS = ("in", "out", "stream")
+NEED_A_MODEL = ("chat", "text", "embeddings", "count")
 
 Values = Mapping[str, Any]
 Step = tuple[str, Translation | None, Dialect]
@@ -31,7 +32,10 @@ def build(values: Values, document: Document, known: Known, registry: Registry) 
     targets = {name: own for name, own in values["targets"].items() if name != "default"}
     models = _section(values, "models")
     return Config(
-        targets={name: _Target(name, own, templates, registry, known.environ).built() for name, own in targets.items()},
+        targets={
+            name: _Target(name, own, templates, registry, known.environ, _unnamed(models, name)).built()
+            for name, own in targets.items()
+        },
         default_target=values["targets"]["default"],
         registry=registry,
         folder=known.folder,
@@ -46,6 +50,11 @@ def build(values: Values, document: Document, known: Known, registry: Registry) 
 
 def _section(values: Values, name: str) -> dict[str, Any]:
     return dict(values.get(name, {}))
+
+
+def _unnamed(models: Values, target: str) -> str | None:
+    """What a target is asked for where a client names no model: the first under `models:` that it has."""
+    return next((own.get("name", name) for name, own in models.items() if own["target"] == target), None)
 
 
 def _system(values: dict[str, Any], environ: Mapping[str, str]) -> System:
@@ -100,8 +109,10 @@ class _Target:
         templates: Mapping[str, Pieces],
         registry: Registry,
         environ: Mapping[str, str],
+        model: str | None,
     ) -> None:
         self._name = name
+        self._model = model
         self._values = values
         self._templates = templates
         self._registry = registry
@@ -250,6 +261,7 @@ class _Target:
             f"{dialect.name} {endpoint.label} to {target_dialect.name} {target_endpoint.label}",
             path=path if instead else None,
             chat=self._translation(client, (target_dialect, chats[0]), instead=True) if is_text and chats else None,
+            model=self._model if endpoint.kind in NEED_A_MODEL else None,
         )
 
     def _places(self, dialect: Dialect, endpoint: Endpoint) -> Iterator[tuple[Dialect, Endpoint]]:

@@ -96,7 +96,7 @@ class DialectTranslation:
     """A client's endpoint in front of a target's endpoint of another dialect.
 
     What a client asks of a text endpoint may be a conversation all the same (Ollama's generate): `chat` translates that
-    to the target's chat endpoint, and has its `path`.
+    to the target's chat endpoint, and has its `path`. `model` is asked for where a client names none.
     """
 
     def __init__(
@@ -108,6 +108,7 @@ class DialectTranslation:
         *,
         path: str | None = None,
         chat: "DialectTranslation | None" = None,
+        model: str | None = None,
     ) -> None:
         self.client = client
         self.target = target
@@ -116,10 +117,13 @@ class DialectTranslation:
         self.bodiless = client.method == "GET"
         self.path = path
         self.chat = chat
+        self.model = model
 
     def request(self, body: Any, asked: Asked, images: Mapping[str, Image] = NO_IMAGES) -> Translated:
         """Translate one request; raises BadRequest where the target cannot express what it asks, and ImagesNeeded."""
         request = self.client.read_request(body, asked)
+        if self.model is not None and not request.model:
+            request.model = self.model
         if not self.target.takes_image_urls and isinstance(request, Request):
             put_images(request, images, self.target.image_hosts)
         return self.translated(request)

@@ -216,3 +216,14 @@ def test_a_model_has_a_target_and_a_name_there(tmp_path: Path) -> None:
 def test_a_prompter_where_nothing_is_rendered_gives_a_warning(tmp_path: Path) -> None:
     config = loaded(tmp_path, TARGETS + "  two: {url: http://a, mapping: {/x: {path: /y, prompter: fromTemplate}}}")
     assert [warning.path[-1] for warning in config.warnings] == ["prompter"]
+
+
+def test_a_client_that_names_no_model_gets_the_targets_first(tmp_path: Path) -> None:
+    text = TARGETS + "  two: {url: 'http://h:2', speaks: openai}\n"
+    text += "models:\n  a: {target: one}\n  b: {target: two, name: vendor/b}\n  c: {target: two}\n"
+    mapping = loaded(tmp_path, text).targets["two"].mapping
+    assert sent(mapping["/generate"], {"inputs": "Hi"})["model"] == "vendor/b"
+    assert sent(mapping["/generate"], {"inputs": "Hi", "model": "c"})["model"] == "c"
+    entry = mapping["/api/tags"]
+    assert isinstance(entry.translation, DialectTranslation)
+    assert entry.translation.model is None
