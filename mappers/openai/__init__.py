@@ -1,12 +1,12 @@
 """OpenAI's API (platform.openai.com/docs/api-reference, November 2026): chat completions, Responses, legacy
-completions, embeddings and models."""
+completions, token counts, embeddings and models."""
 
 from typing import Any
 
 from mooltiproxy.errors import ProxyError
 from mooltiproxy.mapping.dialect import Dialect
 
-from . import chat, completions, embeddings, models, responses
+from . import chat, completions, count, embeddings, models, responses
 
 _API_PATHS = (
     "/moderations",
@@ -47,11 +47,13 @@ def _lists_models(status: int, body: Any) -> bool:
 
 dialect = Dialect(
     name="openai",
-    doc="OpenAI: chat completions, Responses, legacy completions, embeddings, models",
+    doc="OpenAI: chat completions, Responses, legacy completions, token counts, embeddings, models",
     base="/v1",
     endpoints=(
         chat.endpoint,
         responses.endpoint,
+        count.endpoint,
+        count.tokenize_endpoint,
         completions.endpoint,
         embeddings.endpoint,
         models.endpoint,

@@ -177,7 +177,7 @@ def write_request(request: Request, config: Config) -> Written:
     body["messages"] = write_messages(request.turns, dropped, names)
     body.update(write_sampling(request, config, dropped))
     body.update(_write_limits(request, config, dropped))
-    body.update(_write_tools(request, names))
+    body.update(write_tools(request, names))
     if request.output:
         body["response_format"] = _write_format(request.output)
     effort = effort_of(request.reasoning)
@@ -204,7 +204,8 @@ def _write_limits(request: Request, config: Config, dropped: list[str]) -> dict[
     return body
 
 
-def _write_tools(request: Request, names: Mapping[str, str]) -> dict[str, Any]:
+def write_tools(request: Request, names: Mapping[str, str]) -> dict[str, Any]:
+    """`tools` and what goes with them; `names` are those that the target is told another one for."""
     if not request.tools:
         return {}
     body: dict[str, Any] = {"tools": [_write_tool(tool, names) for tool in request.tools]}
@@ -335,4 +336,5 @@ endpoint = Endpoint(
     write_answer=write_answer,
     stream_reader=ChatReader,
     stream_writer=ChatWriter,
+    documents="pdf",
 )

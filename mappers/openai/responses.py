@@ -205,22 +205,31 @@ def write_request(request: Request, config: Config) -> Written:
 
     Nothing is to be stored there either. Stop strings are not sent: our reader cuts the answer at them.
     """
-    if request.prompt is not None:
-        raise BadRequest("this endpoint of the target takes messages, not a prompt", param="prompt")
     dropped: list[str] = []
-    body: dict[str, Any] = {} if request.model is None else {"model": request.model}
-    names = renamed_tools(request, NAMES)
-    body.update(write_items(request.turns, dropped, names))
-    body.update(_write_sampling(request, dropped))
-    body.update(_write_tools(request, names))
-    body.update(_write_output(request))
-    body["store"] = False
+    body = {**write_input(request, dropped), **_write_sampling(request, dropped), "store": False}
     if request.user:
         body["user"] = request.user
     if request.stream:
         body["stream"] = True
     told = _write_own(request, body)
     return Written(body, tuple([*sorted(request.extra.keys() - told), *dropped]))
+
+
+def write_input(request: Request, dropped: list[str]) -> dict[str, Any]:
+    """The part of a request that counts as its input: conversation, tools, what the answer must be, and how to think.
+
+    Names what is left out in `dropped`; raises BadRequest for what the target cannot be asked.
+    """
+    if request.prompt is not None:
+        raise BadRequest("this endpoint of the target takes messages, not a prompt", param="prompt")
+    body: dict[str, Any] = {} if request.model is None else {"model": request.model}
+    names = renamed_tools(request, NAMES)
+    return {
+        **body,
+        **write_items(request.turns, dropped, names),
+        **_write_tools(request, names),
+        **_write_output(request),
+    }
 
 
 def _write_own(request: Request, body: dict[str, Any]) -> set[str]:

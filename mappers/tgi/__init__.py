@@ -12,10 +12,10 @@ from mooltiproxy.errors import ProxyError
 from mooltiproxy.mapping.dialect import Dialect, Endpoint
 
 from . import info
-from .answers import read_chat_answer, read_text_answer, write_answer, write_root_answer
+from .answers import read_chat_answer, read_count, read_text_answer, write_answer, write_root_answer
 from .reading import read_request, read_root_request, read_stream_request
 from .stream import Writer, chat_reader, text_reader
-from .writing import write_chat_request, write_text_request
+from .writing import write_chat_request, write_count_request, write_text_request
 
 _ERROR_TYPES = {400: "validation", 422: "validation", 424: "generation", 429: "overloaded", 503: "overloaded"}
 
@@ -42,8 +42,23 @@ chat_endpoint = replace(
     write_request=write_chat_request,
     read_answer=read_chat_answer,
     stream_reader=chat_reader,
+    documents="text",
 )
 """For targets only: no client sends messages here. It stands behind the text endpoint, to which the path leads."""
+
+count_endpoint = replace(
+    text_endpoint,
+    kind="count",
+    paths=(),
+    target_path="/tokenize",
+    write_request=write_count_request,
+    read_answer=read_count,
+    stream_reader=None,
+    stream_writer=None,
+    stream_path=None,
+    documents="text",
+)
+"""For targets only: clients of `/tokenize` want the tokens themselves, which no other API tells."""
 
 stream_endpoint = replace(
     text_endpoint, paths=("/generate_stream",), read_request=read_stream_request, stream_path=None
@@ -54,7 +69,15 @@ dialect = Dialect(
     name="tgi",
     doc="Text Generation Inference: generate, generate_stream, /, info, health",
     base="",
-    endpoints=(text_endpoint, chat_endpoint, stream_endpoint, root_endpoint, info.endpoint, info.health_endpoint),
+    endpoints=(
+        text_endpoint,
+        chat_endpoint,
+        count_endpoint,
+        stream_endpoint,
+        root_endpoint,
+        info.endpoint,
+        info.health_endpoint,
+    ),
     write_error=write_error,
     write_stream_error=write_error,
     probe=("/info", lambda status, body: isinstance(body, dict) and "model_id" in body),

@@ -4,7 +4,7 @@ from typing import Any
 
 from mooltiproxy.errors import UpstreamBroken
 from mooltiproxy.mapping.gather import failure_error
-from mooltiproxy.mapping.neutral import Answer, Choice, FinishReason, Request, Text, Usage
+from mooltiproxy.mapping.neutral import Answer, Choice, CountAnswer, FinishReason, Request, Text, Usage
 from mooltiproxy.mapping.stops import cut_at_stop
 from mooltiproxy.mapping.upstream_errors import failure_in
 
@@ -45,6 +45,16 @@ def _read_answer(body: Any, request: Request, *, strip: bool) -> Answer:
 def client_stop(request: Request, stop: str | None) -> str | None:
     """The stop that a client may hear of: one of its own."""
     return stop if stop in request.sampling.stop else None
+
+
+def read_count(body: Any, request: Request) -> CountAnswer:
+    """The number of tokens in a list of them; raises UpstreamBroken where it is none."""
+    failure = failure_in(body)
+    if failure:
+        raise failure_error(failure)
+    if not isinstance(body, list):
+        raise UpstreamBroken("the target's answer is no list of tokens")
+    return CountAnswer(len(body))
 
 
 def read_finish(details: Any) -> FinishReason:

@@ -30,6 +30,19 @@ def write_chat_request(request: Request, config: Config) -> Written:
     `config["render"]` makes the prompt (else the pieces of `config["template"]`); its stops stay with the request.
     """
     dropped = sorted(request.extra)
+    return _written(request, _rendered(request, config, dropped), dropped)
+
+
+def write_count_request(request: Request, config: Config) -> Written:
+    """A request to have a conversation's prompt tokenized; raises BadRequest."""
+    dropped = sorted(request.extra)
+    prompt = _rendered(request, config, dropped)
+    if request.tools:
+        dropped.append("tools")
+    return Written({"inputs": prompt}, tuple(dropped))
+
+
+def _rendered(request: Request, config: Config, dropped: list[str]) -> str:
     messages = write_messages(request.turns, dropped)
     if any("tool_calls" in message for message in messages):
         dropped.append("messages.tool_calls")
@@ -39,7 +52,7 @@ def write_chat_request(request: Request, config: Config) -> Written:
     prompt, stops = render(messages) if render else render_pieces(messages, pieces_of(config))
     request.template_stops = tuple(stops)
     # The server's tokenizer writes the token that begins a text: two of them make answers worse.
-    return _written(request, without_bos(prompt), dropped)
+    return without_bos(prompt)
 
 
 def _written(request: Request, prompt: str, dropped: list[str]) -> Written:

@@ -13,6 +13,7 @@ from mooltiproxy.mapping.neutral import (
     NOWHERE,
     Answer,
     Choice,
+    CountAnswer,
     Failure,
     Finish,
     Image,
@@ -556,3 +557,11 @@ def test_limits_that_nobody_told_are_left_out() -> None:
 def test_a_target_without_models_has_none_to_tell() -> None:
     with pytest.raises(NotFound):
         info.write_answer(ModelsAnswer([]), ModelsRequest())
+
+
+def test_tokens_are_counted_by_tokenizing_the_prompt_of_the_conversation() -> None:
+    asked = Request(turns=[Turn("user", [Text("Hi")])], tools=[Tool("get")])
+    render = {"render": lambda messages: (f"<s>[{messages[0]['content']}]", ["x"])}
+    written = tgi.count_endpoint.write_request(asked, render)
+    assert (written.body, written.dropped) == ({"inputs": "[Hi]"}, ("tools",))
+    assert tgi.count_endpoint.read_answer([{"id": 1, "text": "H", "start": 0, "stop": 1}] * 3, asked) == CountAnswer(3)
