@@ -175,12 +175,14 @@ def _file(file: ProtoFields) -> Part:
 def _result_text(response: dict[str, Any]) -> tuple[str, bool]:
     """What a function returned, as text, and whether that is an error.
 
-    `{"result": text}` and `{"error": text}` are the ways to send text where an object is wanted.
+    `{"result": text}`, `{"output": text}` (the API's own word) and `{"error": text}` are the ways to send text where an
+    object is wanted.
     """
     if not response:
         return "", False
     is_error = response.keys() == {"error"}
-    text = response.get("error" if is_error else "result")
-    if isinstance(text, str) and response_of(text, is_error=is_error) == response:
+    text = response.get("error" if is_error else "output" if response.keys() == {"output"} else "result")
+    wrapped = {"error" if is_error else "result": text}
+    if len(response) == 1 and isinstance(text, str) and response_of(text, is_error=is_error) == wrapped:
         return text, is_error
     return orjson.dumps(response).decode(), is_error

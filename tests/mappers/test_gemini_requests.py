@@ -250,6 +250,7 @@ def test_results_with_ids_belong_to_the_calls_of_those() -> None:
     ("response", "text", "is_error"),
     [
         ({"result": "sunny"}, "sunny", False),
+        ({"output": "sunny", "unit": "sky"}, '{"output":"sunny","unit":"sky"}', False),
         ({"error": "no such city"}, "no such city", True),
         ({"c": 20}, '{"c":20}', False),
         ({"result": '{"c":20}'}, '{"result":"{\\"c\\":20}"}', False),
@@ -263,6 +264,12 @@ def test_what_a_function_returned_is_read_and_written_again(response: Any, text:
     request = chat.read_request(body, M1)
     assert request.turns[-1] == Turn("tool", [ToolResult("c1", [Text(text)], "f", is_error)])
     assert chat.write_request(request, {}).body == body
+
+
+def test_an_output_that_is_a_text_is_what_a_function_returned() -> None:
+    result = {"functionResponse": {"id": "c1", "name": "f", "response": {"output": "sunny"}}}
+    body = {"contents": [*USER, called("f", f="c1"), {"role": "user", "parts": [result]}]}
+    assert chat.read_request(body, M1).turns[-1] == Turn("tool", [ToolResult("c1", [Text("sunny")], "f")])
 
 
 def test_results_stand_before_what_the_user_says_to_them() -> None:
