@@ -9,6 +9,7 @@ from mooltiproxy.config.model import Config
 from mooltiproxy.errors import BadRequest, ProxyError
 from mooltiproxy.mapping.answers import MEDIA_TYPES
 from mooltiproxy.mapping.bodies import loads_request
+from mooltiproxy.mapping.dialect import Reply
 from mooltiproxy.mapping.json_edit import model_of, with_model
 from mooltiproxy.mapping.losses import shown
 from mooltiproxy.mapping.neutral import Asked
@@ -38,7 +39,7 @@ def explain(config: Config, question: Question) -> Iterator[str]:
     body = _body(question)
     reply = router.reply(path, prefix or question.target) if body is None else None
     if reply is not None:
-        yield f"answer       of the proxy itself: {reply.body.decode()}"
+        yield _of_ourselves(reply)
         return
     model = router.model_in(path) or (model_of(body) if body and router.wants_model else None)
     route = router.route(path, prefix or question.target, model)
@@ -57,9 +58,16 @@ def explain(config: Config, question: Question) -> Iterator[str]:
         asked = Asked(path, _path_model(route), {})
         translated = translation.request(None if translation.bodiless else loads_request(body or b""), asked)
         yield f"dropped      {'; '.join(shown(translated.dropped, route.target.losses)) or 'nothing'}"
+        if translated.reply is not None:
+            yield _of_ourselves(translated.reply)
+            return
     yield from _request(route, translated, query, body)
     if question.answer is not None:
         yield from _answer(router, path, translated, question.answer)
+
+
+def _of_ourselves(reply: Reply) -> str:
+    return f"answer       of the proxy itself: {reply.body.decode().strip()}"
 
 
 def _body(question: Question) -> bytes | None:

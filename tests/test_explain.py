@@ -106,3 +106,9 @@ def test_what_the_proxy_would_refuse_is_one_line_and_exit_code_1(
     assert "n" in capsys.readouterr().err
     assert main(["explain", "--config", str(config), "--path", "/nowhere"]) == 1
     assert "does not map" in capsys.readouterr().err
+
+
+def test_a_request_that_no_target_is_asked_for_shows_its_answer() -> None:
+    *_, dropped, last = explained("http://127.0.0.1:1", path="/api/chat", body=b'{"model": "m", "keep_alive": 0}')
+    assert dropped == "dropped      keep_alive"
+    assert last.startswith("answer       of the proxy itself: {") and '"done_reason":"unload"' in last

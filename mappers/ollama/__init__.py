@@ -2,7 +2,8 @@
 
 Chat, generate (with suffix and raw), embed and embeddings, tags, show and ps; version, and the words at the root by
 which clients look whether a server is there. Streams are newline-delimited JSON and the default; durations are
-nanoseconds. An empty conversation or prompt, which loads or unloads a model, is refused in front of other APIs.
+nanoseconds. An empty conversation or prompt, which loads or unloads a model, is answered by the proxy in front of other
+APIs.
 """
 
 from typing import Any

@@ -10,7 +10,7 @@ from mooltiproxy.mapping.fields import Fields
 from mooltiproxy.mapping.neutral import NOWHERE, Asked, Request, Tool
 
 from .common import read_common, write_common
-from .lines import CHAT, read_answer, write_answer
+from .lines import CHAT, loaded, read_answer, write_answer
 from .messages import MessageReader, MessageWriter
 from .stream import Reader, Writer
 
@@ -18,26 +18,18 @@ NO_ARGUMENTS = {"type": "object", "properties": {}}
 
 
 def read_request(body: Any, asked: Asked = NOWHERE) -> Request:
-    """The neutral form of a client's request; raises BadRequest that names the field at fault."""
+    """The neutral form of a client's request; raises BadRequest that names the field at fault, and Answered where there
+    are no messages: that would load or unload a model."""
     fields = Fields(body)
     request = Request(model=fields.text("model"))
     messages = MessageReader()
     request.turns = messages.read(fields)
-    if not request.turns:
-        raise nothing_asked("messages")
     request.tools = [_read_tool(tool) for tool in fields.objects("tools")]
     read_common(fields, request)
     request.extra.update({**messages.extra, **fields.leftovers()})
+    if not request.turns:
+        raise loaded(CHAT, request)
     return request
-
-
-def nothing_asked(name: str) -> BadRequest:
-    """The error for a request that only loads or unloads a model."""
-    return BadRequest(
-        f"{name}: it is empty. That asks an Ollama server to load or unload a model, and the target speaks another API "
-        "that has no words for this: send something to be answered",
-        param=name,
-    )
 
 
 def _read_tool(tool: Fields) -> Tool:

@@ -10,30 +10,32 @@ from mooltiproxy.mapping.gather import failure_error
 from mooltiproxy.mapping.neutral import NOWHERE, Asked, EmbeddingsAnswer, EmbeddingsRequest
 from mooltiproxy.mapping.upstream_errors import failure_in
 
-from .chat import nothing_asked
 from .common import read_keep_alive
-from .lines import read_usage
+from .lines import answered, read_usage
 
 
 def read_request(body: Any, asked: Asked = NOWHERE) -> EmbeddingsRequest:
-    """The neutral form of a client's request: one text or several; raises BadRequest that names the field at fault."""
+    """The neutral form of a client's request: one text or several; raises BadRequest that names the field at fault, and
+    Answered for none, which would only load the model."""
     fields = Fields(body)
     value = fields.any("input")
     inputs = [value] if isinstance(value, str) else value or []
     if not isinstance(inputs, list) or not all(isinstance(one, str) for one in inputs):
         raise fields.wrong("input", "a string or a list of strings")
+    request = _read(fields, EmbeddingsRequest(fields.text("model"), inputs, fields.integer("dimensions", 1)))
     if not inputs:
-        raise nothing_asked("input")
-    return _read(fields, EmbeddingsRequest(fields.text("model"), inputs, fields.integer("dimensions", 1)))
+        raise answered(write_answer(EmbeddingsAnswer([]), request), request.extra)
+    return request
 
 
 def read_old_request(body: Any, asked: Asked = NOWHERE) -> EmbeddingsRequest:
     """The same for the older endpoint, which takes one text."""
     fields = Fields(body)
     prompt = fields.text("prompt")
+    request = _read(fields, EmbeddingsRequest(fields.text("model"), [prompt or ""]))
     if not prompt:
-        raise nothing_asked("prompt")
-    return _read(fields, EmbeddingsRequest(fields.text("model"), [prompt]))
+        raise answered({"embedding": []}, request.extra)
+    return request
 
 
 def _read(fields: Fields, request: EmbeddingsRequest) -> EmbeddingsRequest:

@@ -13,21 +13,19 @@ from mooltiproxy.mapping.dialect import Config, Endpoint, Written
 from mooltiproxy.mapping.fields import Fields
 from mooltiproxy.mapping.neutral import NOWHERE, Asked, Part, Request, Text, Turn
 
-from .chat import nothing_asked
 from .common import read_common, write_common
-from .lines import GENERATE, read_answer, write_answer
+from .lines import GENERATE, loaded, read_answer, write_answer
 from .messages import MessageWriter, read_images
 from .stream import Reader, Writer
 
 
 def read_request(body: Any, asked: Asked = NOWHERE) -> Request:
-    """The neutral form of a client's request; raises BadRequest that names the field at fault."""
+    """The neutral form of a client's request; raises BadRequest that names the field at fault, Answered for no prompt:
+    that would load or unload a model."""
     fields = Fields(body)
     request = Request(model=fields.text("model"))
     prompt, system, suffix = fields.text("prompt") or "", fields.text("system"), fields.text("suffix")
     images = read_images(fields)
-    if not (prompt or suffix or images):
-        raise nothing_asked("prompt")
     raw = _read_raw(fields, system)
     if raw or suffix:
         _refuse_images(fields, images)
@@ -39,6 +37,8 @@ def read_request(body: Any, asked: Asked = NOWHERE) -> Request:
         request.turns = _turns(system, prompt, images)
     read_common(fields, request)
     request.extra.update(fields.leftovers())
+    if not (prompt or suffix or images):
+        raise loaded(GENERATE, request)
     return request
 
 

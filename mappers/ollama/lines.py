@@ -1,7 +1,8 @@
 """The answers of chat and generate, whole or line by line: what stands in them and where."""
 
+import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import orjson
 
 from mooltiproxy.errors import UpstreamBroken
+from mooltiproxy.mapping.dialect import Answered, Reply
+from mooltiproxy.mapping.framing import encode_ndjson
 from mooltiproxy.mapping.gather import failure_error
 from mooltiproxy.mapping.ids import new_id
 from mooltiproxy.mapping.neutral import (
@@ -151,6 +154,27 @@ def ending(request: Request, finish: FinishReason, usage: Usage | None, first: i
         "eval_count": (usage and usage.answer) or 0,
         "eval_duration": max(now - first, 1),
     }
+
+
+_NO_TIME = re.compile(r"[-+]?(0+(\.0*)?(ns|us|µs|ms|s|m|h)?)+")
+"""A duration of nothing, as Go writes it: `0`, `0s`, `0h0m`."""
+
+
+def loaded(layout: Layout, request: Request) -> Answered:
+    """The answer to a request without a question, which loads a model, or unloads it if it is to stay for no time.
+
+    The other APIs have no words for either: their servers load a model when it is asked something.
+    """
+    stay = request.keep_alive
+    unload = bool(_NO_TIME.fullmatch(stay)) if isinstance(stay, str) else stay == 0
+    end = {"done": True, "done_reason": "unload" if unload else "load"}
+    return answered({**layout.line(request), **end}, request.extra, streamed=request.stream)
+
+
+def answered(body: Mapping[str, Any], extra: Iterable[str], *, streamed: bool = False) -> Answered:
+    """An answer that no target is needed for; what stood in the request beside the question comes to nothing."""
+    media_type = "application/x-ndjson" if streamed else "application/json"
+    return Answered(Reply(encode_ndjson(body) if streamed else orjson.dumps(body), media_type), tuple(sorted(extra)))
 
 
 def read_answer(layout: Layout, body: Any, request: Request) -> Answer:

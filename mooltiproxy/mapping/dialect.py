@@ -132,7 +132,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the proxy itself answers to GET and HEAD of a path: nothing of it is the target's to say."""
+    """What the proxy itself answers: nothing of it is the target's to say."""
 
     body: bytes
     media_type: str
@@ -172,6 +172,18 @@ class Dialect:
     def alias(self, path: str) -> str:
         """The name under which routing knows a path that another dialect has as well."""
         return f"/@{self.name}{path}"
+
+
+class Answered(Exception):
+    """Raised by `read_request` where a request asks nothing of a target that speaks another API: it gets the reply.
+
+    `dropped` names what of the request comes to nothing.
+    """
+
+    def __init__(self, reply: Reply, dropped: tuple[str, ...] = ()) -> None:
+        super().__init__("answered without a target")
+        self.reply = reply
+        self.dropped = dropped
 
 
 F = TypeVar("F", bound=Callable[..., Any])

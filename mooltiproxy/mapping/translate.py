@@ -21,7 +21,7 @@ from mooltiproxy.mapping.answers import (
     Whole,
 )
 from mooltiproxy.mapping.bodies import dumps
-from mooltiproxy.mapping.dialect import Dialect, Endpoint, FailureWriter, StreamReader, StreamWriter
+from mooltiproxy.mapping.dialect import Answered, Dialect, Endpoint, FailureWriter, Reply, StreamReader, StreamWriter
 from mooltiproxy.mapping.framing import encode_sse, framer
 from mooltiproxy.mapping.gather import failure_error, stream_of
 from mooltiproxy.mapping.images import NO_IMAGES, put_images
@@ -49,6 +49,7 @@ class Translated:
     keepalive: bytes = b""
     fail: Callable[[Any], bytes] = encode_sse
     dropped: tuple[str, ...] = ()
+    reply: Reply | None = None
 
 
 class Translation(Protocol):
@@ -121,7 +122,10 @@ class DialectTranslation:
 
     def request(self, body: Any, asked: Asked, images: Mapping[str, Image] = NO_IMAGES) -> Translated:
         """Translate one request; raises BadRequest where the target cannot express what it asks, and ImagesNeeded."""
-        request = self.client.read_request(body, asked)
+        try:
+            request = self.client.read_request(body, asked)
+        except Answered as answered:
+            return Translated(b"", lambda media_type, fields: None, dropped=answered.dropped, reply=answered.reply)
         if self.model is not None and not request.model:
             request.model = self.model
         if not self.target.takes_image_urls and isinstance(request, Request):

@@ -46,6 +46,8 @@ def mapping(bodies: BodyLog | None, fetch: Fetch) -> Callable[..., Awaitable[web
             if bodies:
                 bodies.write(exchange.id, "request of the client", await exchange.body())
                 bodies.write(exchange.id, f"request to the target ({translation.description})", translated.body)
+            if translated.reply is not None:
+                return web.Response(body=translated.reply.body, content_type=translated.reply.media_type)
         return await handler(request)
 
     return middleware

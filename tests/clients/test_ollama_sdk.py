@@ -207,11 +207,25 @@ async def test_an_error_has_the_targets_status_and_words(tmp_path: Path) -> None
             _ = [part async for part in await api.chat("nope", MESSAGES, stream=True)]
 
 
-async def test_loading_a_model_is_refused_with_the_reason(tmp_path: Path) -> None:
-    async with client(tmp_path) as (api, _):
-        with pytest.raises(ollama.ResponseError, match="load or unload") as caught:
-            await api.generate("m1", keep_alive=0)
-        assert caught.value.status_code == 400
+async def test_loading_and_unloading_a_model_is_answered_without_the_target(tmp_path: Path) -> None:
+    async with client(tmp_path) as (api, target):
+        loaded = [part async for part in await api.generate("m1", stream=True)]
+        unloaded = await api.chat("m1", keep_alive=0)
+    assert [(part.done, part.done_reason) for part in loaded] == [(True, "load")]
+    assert (unloaded.done_reason, unloaded.message.content) == ("unload", "")
+    assert not target.requests
+
+
+async def test_what_loading_loses_is_named_or_refused(tmp_path: Path) -> None:
+    own = {"url": "http://127.0.0.1:9", "speaks": "openai"}
+    strict = {**own, "losses": {"lifecycle": "reject"}}
+    config = {"targets": {"default": "one", "one": own, "two": strict}}
+    async with proxy(config, tmp_path) as running:
+        async with running.client.post("/api/generate", json={"model": "m1", "keep_alive": "5m"}) as told:
+            assert (told.status, told.content_type) == (200, "application/x-ndjson")
+            assert told.headers["x-mooltiproxy-dropped"] == "keep_alive"
+        async with running.client.post("/to/two/api/generate", json={"model": "m1", "keep_alive": "5m"}) as refused:
+            assert refused.status == 400
 
 
 async def test_a_stream_that_breaks_off_ends_with_an_error(tmp_path: Path) -> None:

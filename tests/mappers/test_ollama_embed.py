@@ -1,9 +1,11 @@
 from typing import Any
 
+import orjson
 import pytest
 
 from mappers.ollama import embed
 from mooltiproxy.errors import BadRequest, UpstreamBroken
+from mooltiproxy.mapping.dialect import Answered
 from mooltiproxy.mapping.neutral import EmbeddingsAnswer, EmbeddingsRequest, Usage
 
 VECTORS = [[0.1, 0.2], [0.3, 0.4]]
@@ -39,13 +41,19 @@ def test_fields_that_no_other_api_knows_are_named_for_others() -> None:
     assert embed.read_request(body).extra == {"truncate": False, "keep_alive": "5m", "options": {"num_ctx": 512}}
 
 
-@pytest.mark.parametrize("body", [{"input": 1}, {"input": [1]}, {"input": []}, {}, {"input": None}])
+@pytest.mark.parametrize("body", [{"input": 1}, {"input": [1]}])
 def test_an_input_that_is_no_text_is_refused(body: dict[str, Any]) -> None:
     assert wrong(embed.read_request, {"model": "m1", **body}) == "input"
 
 
-def test_an_old_request_without_a_prompt_only_loads_and_is_refused() -> None:
-    assert wrong(embed.read_old_request, {"model": "m1", "prompt": ""}) == "prompt"
+def test_a_request_without_a_text_only_loads_and_gets_no_vector() -> None:
+    with pytest.raises(Answered) as caught:
+        embed.read_request({"model": "m1", "input": [], "keep_alive": "5m"})
+    told = orjson.loads(caught.value.reply.body)
+    assert (told["model"], told["embeddings"], caught.value.dropped) == ("m1", [], ("keep_alive",))
+    with pytest.raises(Answered) as caught:
+        embed.read_old_request({"model": "m1", "prompt": ""})
+    assert orjson.loads(caught.value.reply.body) == {"embedding": []}
 
 
 def test_what_a_target_cannot_be_told_is_named_or_refused() -> None:

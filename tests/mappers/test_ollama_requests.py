@@ -1,9 +1,11 @@
 from typing import Any
 
+import orjson
 import pytest
 
 from mappers.ollama import chat, generate
 from mooltiproxy.errors import BadRequest
+from mooltiproxy.mapping.dialect import Answered
 from mooltiproxy.mapping.neutral import (
     Audio,
     Document,
@@ -189,14 +191,29 @@ def test_a_value_that_the_api_would_refuse_is_refused_by_name(fields: dict[str, 
     assert wrong({"messages": HELLO, **fields}) == param
 
 
-@pytest.mark.parametrize("body", [{"messages": []}, {}, {"messages": None, "keep_alive": 0}])
-def test_loading_and_unloading_is_refused_in_front_of_another_api(body: dict[str, Any]) -> None:
-    assert wrong(body) == "messages"
+def answered(body: dict[str, Any], reader: Any = chat.read_request) -> tuple[Any, Answered]:
+    """The line that a request gets without a target, and all that is told of it."""
+    with pytest.raises(Answered) as caught:
+        reader({"model": "m1", **body})
+    return orjson.loads(caught.value.reply.body), caught.value
 
 
-@pytest.mark.parametrize("body", [{}, {"prompt": ""}, {"keep_alive": 0}])
-def test_so_it_is_by_an_empty_prompt(body: dict[str, Any]) -> None:
-    assert wrong(body, generate.read_request) == "prompt"
+@pytest.mark.parametrize("reader", [chat.read_request, generate.read_request])
+@pytest.mark.parametrize("stay", ["5m", -1, 300, None, "10s", "1h0m"])
+def test_a_request_without_a_question_is_told_that_the_model_is_loaded(reader: Any, stay: Any) -> None:
+    line, told = answered({"keep_alive": stay}, reader)
+    assert (line["model"], line["done"], line["done_reason"]) == ("m1", True, "load")
+    assert told.reply.media_type == "application/x-ndjson"
+    assert told.dropped == (() if stay is None else ("keep_alive",))
+
+
+@pytest.mark.parametrize("stay", [0, 0.0, "0", "0s", "0h0m", "-0.0s"])
+def test_one_that_lets_it_stay_for_no_time_is_told_that_it_is_unloaded(stay: Any) -> None:
+    line, told = answered({"messages": [], "stream": False, "keep_alive": stay})
+    assert line["done_reason"] == "unload"
+    assert line["message"] == {"role": "assistant", "content": ""}
+    assert told.reply.media_type == "application/json"
+    assert answered({"prompt": "", "keep_alive": stay}, generate.read_request)[0]["response"] == ""
 
 
 def test_roles_are_read_in_any_case() -> None:
