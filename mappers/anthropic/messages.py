@@ -6,6 +6,7 @@ from typing import Any
 from mooltiproxy.errors import BadRequest
 from mooltiproxy.mapping.dialect import Config, Endpoint, Written
 from mooltiproxy.mapping.fields import Fields
+from mooltiproxy.mapping.model_names import required_model
 from mooltiproxy.mapping.neutral import (
     NOWHERE,
     Asked,
@@ -137,8 +138,8 @@ def write_count_request(request: Request, config: Config) -> Written:
 def _conversation(request: Request, dropped: list[str]) -> dict[str, Any]:
     if request.prompt is not None:
         raise BadRequest("this endpoint of the target takes messages, not a prompt", param="prompt")
-    body: dict[str, Any] = {} if request.model is None else {"model": request.model}
-    return {**body, **write_conversation(request, dropped), **write_tools(request)}
+    model = required_model(request.model)
+    return {"model": model, **write_conversation(request, dropped), **write_tools(request)}
 
 
 def _foreign(request: Request) -> list[str]:

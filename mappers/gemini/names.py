@@ -3,7 +3,7 @@
 import re
 
 from mooltiproxy.errors import BadRequest
-from mooltiproxy.mapping.model_names import MODEL_NAME
+from mooltiproxy.mapping.model_names import MODEL_NAME, required_model
 from mooltiproxy.mapping.tool_names import NameRule
 
 MODELS = "/v1beta/models"
@@ -19,9 +19,7 @@ def plain_model(name: str | None) -> str | None:
 
 def model_path(model: str | None, method: str = "") -> str:
     """Where a method of a model is asked; raises BadRequest for no name and for one that no path can hold."""
-    name = plain_model(model)
-    if name is None:
-        raise BadRequest("model: this target wants to be told a model", param="model")
+    name = required_model(plain_model(model))
     if not re.fullmatch(MODEL_NAME, name):
         raise BadRequest("model: this cannot be the name of a model", param="model")
     return f"{MODELS}/{name}:{method}" if method else f"{MODELS}/{name}"

@@ -7,6 +7,7 @@ from typing import Any
 from mooltiproxy.errors import BadRequest
 from mooltiproxy.mapping.dialect import Config, Endpoint, Written
 from mooltiproxy.mapping.fields import Fields
+from mooltiproxy.mapping.model_names import required_model
 from mooltiproxy.mapping.neutral import NOWHERE, Asked, Request, Tool
 
 from .common import read_common, write_common
@@ -46,7 +47,7 @@ def write_request(request: Request, config: Config) -> Written:
         raise BadRequest("this endpoint of the target takes messages, not a prompt", param="prompt")
     dropped: list[str] = []
     messages = MessageWriter(dropped).write(request.turns)
-    body: dict[str, Any] = {"model": request.model or "", "messages": messages}
+    body: dict[str, Any] = {"model": required_model(request.model), "messages": messages}
     tools = _write_tools(request, dropped)
     if tools:
         body["tools"] = tools

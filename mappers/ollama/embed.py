@@ -7,6 +7,7 @@ from mooltiproxy.errors import BadRequest, UpstreamBroken
 from mooltiproxy.mapping.dialect import Config, Endpoint, Written
 from mooltiproxy.mapping.fields import Fields
 from mooltiproxy.mapping.gather import failure_error
+from mooltiproxy.mapping.model_names import required_model
 from mooltiproxy.mapping.neutral import NOWHERE, Asked, EmbeddingsAnswer, EmbeddingsRequest
 from mooltiproxy.mapping.upstream_errors import failure_in
 
@@ -74,7 +75,7 @@ def write_old_request(request: EmbeddingsRequest, config: Config) -> Written:
 
 def _write(request: EmbeddingsRequest) -> tuple[dict[str, Any], list[str]]:
     """The fields that both share, and the names of what is left out."""
-    body: dict[str, Any] = {"model": request.model or ""}
+    body: dict[str, Any] = {"model": required_model(request.model)}
     options, keep_alive = request.extra.get("options"), request.extra.get("keep_alive")
     if isinstance(options, dict):
         body["options"] = options

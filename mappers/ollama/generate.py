@@ -11,6 +11,7 @@ from typing import Any
 from mooltiproxy.errors import BadRequest
 from mooltiproxy.mapping.dialect import Config, Endpoint, Written
 from mooltiproxy.mapping.fields import Fields
+from mooltiproxy.mapping.model_names import required_model
 from mooltiproxy.mapping.neutral import NOWHERE, Asked, Part, Request, Text, Turn
 
 from .common import read_common, write_common
@@ -69,7 +70,7 @@ def _turns(system: str | None, prompt: str, images: list[Part]) -> list[Turn]:
 def write_request(request: Request, config: Config) -> Written:
     """A request for an Ollama server; raises BadRequest for what it cannot be asked."""
     dropped: list[str] = []
-    body: dict[str, Any] = {"model": request.model or ""}
+    body: dict[str, Any] = {"model": required_model(request.model)}
     if request.prompt is None:
         body.update(_write_turns(request, dropped))
     elif request.suffix:

@@ -47,6 +47,7 @@ from .common import (
     read_usage,
     stop_string_of,
     unsent_stops,
+    write_model,
     write_sampling,
     write_stream,
     write_usage,
@@ -172,7 +173,7 @@ def write_request(request: Request, config: Config) -> Written:
     dropped = sorted(request.extra)
     if request.prompt is not None:
         raise BadRequest("this endpoint of the target takes messages, not a prompt", param="prompt")
-    body: dict[str, Any] = {} if request.model is None else {"model": request.model}
+    body: dict[str, Any] = write_model(request.model, config)
     names = renamed_tools(request, NAMES)
     body["messages"] = write_messages(request.turns, dropped, names)
     body.update(write_sampling(request, config, dropped))

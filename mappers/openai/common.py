@@ -10,6 +10,7 @@ from mooltiproxy.errors import UpstreamBroken
 from mooltiproxy.mapping.dialect import Config
 from mooltiproxy.mapping.fields import Fields
 from mooltiproxy.mapping.gather import failure_error
+from mooltiproxy.mapping.model_names import required_model
 from mooltiproxy.mapping.neutral import FinishReason, Request, Sampling, Usage
 from mooltiproxy.mapping.tool_names import NameRule
 from mooltiproxy.mapping.upstream_errors import failure_in
@@ -91,6 +92,13 @@ def is_vendor(config: Config) -> bool:
     """Whether the target is OpenAI itself, which refuses the fields of local servers and the older `max_tokens`."""
     host = urlsplit(str(config.get("url") or "")).hostname or ""
     return host == "api.openai.com" or host.endswith(".openai.azure.com")
+
+
+def write_model(model: str | None, config: Config) -> dict[str, str]:
+    """`model`, which the vendor must be told (BadRequest) and many a server of one model need not be."""
+    if is_vendor(config):
+        return {"model": required_model(model)}
+    return {"model": model} if model else {}
 
 
 def read_finish(value: Any) -> FinishReason | None:

@@ -31,6 +31,7 @@ from .common import (
     read_usage,
     stop_string_of,
     unsent_stops,
+    write_model,
     write_sampling,
     write_stream,
     write_usage,
@@ -76,7 +77,7 @@ def write_request(request: Request, config: Config) -> Written:
     dropped = sorted(request.extra)
     if request.prompt is None:
         raise BadRequest("this endpoint of the target takes a prompt, not messages", param="messages")
-    body: dict[str, Any] = {} if request.model is None else {"model": request.model}
+    body: dict[str, Any] = write_model(request.model, config)
     body["prompt"] = request.prompt
     body.update(write_sampling(request, config, dropped))
     body.update(_write_own(request))

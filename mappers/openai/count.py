@@ -12,14 +12,14 @@ from mooltiproxy.mapping.upstream_errors import failure_in
 
 from . import responses
 from .chat import write_tools
-from .common import NAMES, count_in
+from .common import NAMES, count_in, write_model
 from .messages import write_messages
 
 
 def write_request(request: Request, config: Config) -> Written:
     """A request to have the input counted: nothing that only shapes the answer belongs to it; raises BadRequest."""
     dropped = sorted(request.extra)
-    return Written(responses.write_input(request, dropped), tuple(dropped))
+    return Written(responses.write_input(request, config, dropped), tuple(dropped))
 
 
 def read_answer(body: Any, request: Request) -> CountAnswer:
@@ -38,7 +38,7 @@ def write_tokenize_request(request: Request, config: Config) -> Written:
         raise BadRequest("this endpoint of the target takes messages, not a prompt", param="prompt")
     dropped = sorted(request.extra)
     names = renamed_tools(request, NAMES)
-    body: dict[str, Any] = {} if request.model is None else {"model": request.model}
+    body: dict[str, Any] = write_model(request.model, config)
     body["messages"] = write_messages(request.turns, dropped, names)
     if request.tools:
         body["tools"] = write_tools(request, names)["tools"]

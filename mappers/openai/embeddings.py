@@ -11,7 +11,7 @@ from mooltiproxy.mapping.neutral import NOWHERE, Asked, EmbeddingsAnswer, Embedd
 from mooltiproxy.mapping.upstream_errors import failure_in
 from mooltiproxy.mapping.vectors import pack, unpack
 
-from .common import index_of, read_usage
+from .common import index_of, read_usage, write_model
 
 
 def read_request(body: Any, asked: Asked = NOWHERE) -> EmbeddingsRequest:
@@ -49,7 +49,7 @@ def _are_ids(values: list[Any]) -> bool:
 
 def write_request(request: EmbeddingsRequest, config: Config) -> Written:
     """A request for an OpenAI-speaking target. It is asked for numbers: not every server knows base64."""
-    body: dict[str, Any] = {} if request.model is None else {"model": request.model}
+    body: dict[str, Any] = write_model(request.model, config)
     body["input"] = request.inputs
     if request.dimensions is not None:
         body["dimensions"] = request.dimensions

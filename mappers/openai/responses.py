@@ -25,7 +25,7 @@ from mooltiproxy.mapping.signatures import OPENAI, own
 from mooltiproxy.mapping.tool_names import renamed_tools
 
 from .chat import choice_of_mode, effort_of
-from .common import NAMES, read_sampling, read_stream
+from .common import NAMES, read_sampling, read_stream, write_model
 from .responses_items import ItemReader, write_items
 from .responses_output import REPEATED
 from .responses_reader import ResponseReader
@@ -206,7 +206,7 @@ def write_request(request: Request, config: Config) -> Written:
     Nothing is to be stored there either. Stop strings are not sent: our reader cuts the answer at them.
     """
     dropped: list[str] = []
-    body = {**write_input(request, dropped), **_write_sampling(request, dropped), "store": False}
+    body = {**write_input(request, config, dropped), **_write_sampling(request, dropped), "store": False}
     if request.user:
         body["user"] = request.user
     if request.stream:
@@ -215,14 +215,14 @@ def write_request(request: Request, config: Config) -> Written:
     return Written(body, tuple([*sorted(request.extra.keys() - told), *dropped]))
 
 
-def write_input(request: Request, dropped: list[str]) -> dict[str, Any]:
+def write_input(request: Request, config: Config, dropped: list[str]) -> dict[str, Any]:
     """The part of a request that counts as its input: conversation, tools, what the answer must be, and how to think.
 
     Names what is left out in `dropped`; raises BadRequest for what the target cannot be asked.
     """
     if request.prompt is not None:
         raise BadRequest("this endpoint of the target takes messages, not a prompt", param="prompt")
-    body: dict[str, Any] = {} if request.model is None else {"model": request.model}
+    body: dict[str, Any] = write_model(request.model, config)
     names = renamed_tools(request, NAMES)
     return {
         **body,

@@ -483,3 +483,15 @@ def test_a_chat_of_openais_clients_is_written_whole() -> None:
 
 def test_reasoning_options_alone_ask_for_thoughts_at_the_models_own_measure() -> None:
     assert body(reasoning=ReasoningOptions())["thinking"] == {"type": "adaptive"}
+
+
+def test_a_file_by_url_that_is_no_pdf_is_refused() -> None:
+    with pytest.raises(BadRequest, match="video/mp4"):
+        write(turns=[user(Document("video/mp4", url="https://youtu.be/x"))])
+
+
+def test_a_request_without_a_model_is_refused() -> None:
+    for write_one in (messages.write_request, messages.write_count_request):
+        with pytest.raises(BadRequest, match="models:") as caught:
+            write_one(Request(turns=[user(Text("Hi"))]), {})
+        assert caught.value.param == "model"

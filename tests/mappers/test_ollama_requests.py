@@ -380,11 +380,11 @@ def test_a_tool_without_arguments_says_so() -> None:
 
 
 def messages_of(*turns: Turn) -> Any:
-    return write(Request(turns=list(turns)))["messages"]
+    return write(Request("m1", turns=list(turns)))["messages"]
 
 
 def lost_of(*turns: Turn) -> tuple[str, ...]:
-    return chat.write_request(Request(turns=list(turns)), {}).dropped
+    return chat.write_request(Request("m1", turns=list(turns)), {}).dropped
 
 
 def test_parts_become_one_string_with_the_images_beside_it() -> None:
@@ -394,12 +394,12 @@ def test_parts_become_one_string_with_the_images_beside_it() -> None:
 
 def test_an_image_whose_bytes_are_elsewhere_is_refused() -> None:
     for image in (Image(url="http://x/cat.png"), Image(file_id="file_1")):
-        assert refused(Request(turns=[Turn("user", [image])])) == "messages"
+        assert refused(Request("m1", turns=[Turn("user", [image])])) == "messages"
 
 
 @pytest.mark.parametrize("part", [Audio("AAAA", "wav"), Document("application/pdf", "AAAA")])
 def test_a_part_without_a_form_is_refused(part: Any) -> None:
-    assert refused(Request(turns=[Turn("user", [part])])) == "messages"
+    assert refused(Request("m1", turns=[Turn("user", [part])])) == "messages"
 
 
 def test_the_detail_of_an_image_is_dropped_once() -> None:
@@ -437,7 +437,7 @@ def test_results_and_words_in_one_turn_become_messages_in_that_order() -> None:
 @pytest.mark.parametrize("arguments", ['{"city"', "[]", "hello"])
 def test_history_whose_arguments_are_no_object_is_refused(arguments: str) -> None:
     turn = Turn("assistant", [ToolCall("call_a", "weather", arguments)])
-    assert refused(Request(turns=[turn])) == "messages"
+    assert refused(Request("m1", turns=[turn])) == "messages"
 
 
 def test_state_of_other_vendors_is_dropped_by_name() -> None:
@@ -449,7 +449,7 @@ def test_state_of_other_vendors_is_dropped_by_name() -> None:
 
 
 def test_a_prompt_is_not_for_the_chat_endpoint() -> None:
-    assert refused(Request(prompt="Once")) == "prompt"
+    assert refused(Request("m1", prompt="Once")) == "prompt"
 
 
 def generated(**fields: Any) -> Request:
@@ -514,5 +514,11 @@ def test_a_bare_prompt_is_asked_for_without_a_template() -> None:
 
 def test_a_conversation_of_several_turns_is_not_for_the_generate_endpoint() -> None:
     turns = [Turn("user", [Text("a")]), Turn("assistant", [Text("b")]), Turn("user", [Text("c")])]
-    assert refused(Request(turns=turns), generate.write_request) == "messages"
-    assert refused(Request(prompt="x", tools=[WEATHER]), generate.write_request) == "tools"
+    assert refused(Request("m1", turns=turns), generate.write_request) == "messages"
+    assert refused(Request("m1", prompt="x", tools=[WEATHER]), generate.write_request) == "tools"
+
+
+@pytest.mark.parametrize("model", [None, ""])
+def test_a_request_without_a_model_is_refused(model: str | None) -> None:
+    assert refused(Request(model, turns=list(TURNS))) == "model"
+    assert refused(Request(model, prompt="x"), generate.write_request) == "model"

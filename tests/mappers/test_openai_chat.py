@@ -499,3 +499,12 @@ def test_the_signature_of_a_call_goes_to_the_client() -> None:
     assert message["tool_calls"][0]["extra_content"] == SIGNED
     body = {"choices": [{"message": message, "finish_reason": "tool_calls"}]}
     assert chat.read_answer(body, read()).choices[0].parts == [ToolCall("c1", "f", "{}", "c2ln")]
+
+
+@pytest.mark.parametrize("model", [None, ""])
+def test_a_server_of_one_model_need_not_be_told_it_but_the_vendor_must(model: str | None) -> None:
+    asked = Request(model, [Turn("user", [Text("Hi")])])
+    assert "model" not in chat.write_request(asked, {"url": "http://127.0.0.1:8000"}).body
+    with pytest.raises(BadRequest, match="models:") as caught:
+        chat.write_request(asked, {"url": "https://api.openai.com"})
+    assert caught.value.param == "model"

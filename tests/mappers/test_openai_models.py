@@ -91,4 +91,4 @@ def test_a_list_goes_through_the_engine() -> None:
 
 def test_every_endpoint_of_the_dialect_has_a_label_of_its_own() -> None:
     labels = [endpoint.label for endpoint in dialect.endpoints]
-    assert labels == ["chat", "responses", "completions", "embeddings", "models", "model"]
+    assert labels == ["chat", "responses", "input_tokens", "tokenize", "completions", "embeddings", "models", "model"]
