@@ -70,14 +70,8 @@ targets:
   tgi:
     url: http://127.0.0.1:{upstream}
     key: {upstream_key}
-    mapping:
-      /chat/completions:
-        path: /generate
-        in: chatReqOpenAItoTGI
-        out: chatAnsTGItoOpenAI
-        stream: chatStreamTGItoOpenAI
-        prompter: fromTemplate
-        template: HumanResponse
+    speaks: tgi
+    template: HumanResponse
 templates:
   HumanResponse: {{preprompt: "", start: "", system: "", user: "\\n### HUMAN:\\n", assistant: "\\n### RESPONSE:\\n"}}
 """

@@ -57,6 +57,8 @@ class _ReadBlock:
 class MessagesReader(VerbatimReader):
     """Reads a target's events; a block may be left open, or begin before the one before it is closed."""
 
+    frame = (b"event: content_block_delta\ndata: ", b"\n\n")
+
     def __init__(self, request: Request) -> None:
         self.done = False
         self._cutter = StopCutter(unsent_stops(request))

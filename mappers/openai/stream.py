@@ -20,6 +20,7 @@ from mooltiproxy.mapping.neutral import (
     Usage,
     UsageReport,
 )
+from mooltiproxy.mapping.shortcut import VerbatimReader, VerbatimWriter
 from mooltiproxy.mapping.stops import StopCutter
 from mooltiproxy.mapping.upstream_errors import failure_in
 
@@ -28,16 +29,22 @@ from .common import head, index_of, read_usage, unsent_stops, write_usage
 ChoiceEvent = TextDelta | RefusalDelta | ReasoningDelta | CallStart | CallArguments | Finish
 
 
-class ChunkReader:
+class ChunkReader(VerbatimReader):
     """Reads a target's chunks, with the oddities of known servers; `_choice` reads one choice of a chunk."""
 
     def __init__(self, request: Request) -> None:
         self.done = False
         self._expected = request.sampling.n or 1
         self._stops = unsent_stops(request)
+        self.watched = StopCutter(self._stops).firsts
         self._cutters: dict[int, StopCutter] = {}
         self._finished: set[int] = set()
         self._over = False
+
+    @property
+    def verbatim(self) -> bool:
+        """Whether no stop string has begun."""
+        return all(cutter.idle for cutter in self._cutters.values())
 
     def read(self, event: Any) -> list[StreamEvent]:
         """Neutral events of one chunk; a text that is no JSON and no end mark is passed over."""
@@ -87,7 +94,7 @@ class ChunkReader:
         return [] if whole else [Failure(UNFINISHED)]
 
 
-class ChunkWriter:
+class ChunkWriter(VerbatimWriter):
     """Writes chunks in the only legal order; `_event` gives the choices' parts of the chunks for one event."""
 
     def __init__(self, request: Request, prefix: str, kind: str) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 from mooltiproxy.errors import UpstreamBroken
 from mooltiproxy.mapping.gather import UNFINISHED
 from mooltiproxy.mapping.neutral import Failure, Finish, Request, StreamEvent, TextDelta, Usage, UsageReport
+from mooltiproxy.mapping.shortcut import VerbatimReader
 from mooltiproxy.mapping.stops import StopCutter
 from mooltiproxy.mapping.upstream_errors import failure_in
 
@@ -13,16 +14,27 @@ from .answers import client_stop, read_finish, read_usage, write_details
 from .writing import all_stops
 
 
-class Reader:
+class Reader(VerbatimReader):
     """Reads a target's stream: text as it comes, but for what may still become a stop string."""
+
+    wrapping = (
+        rb'\{"index":\d+,"token":\{"id":\d+,"text":',
+        rb',"logprob":[-+.\deE]+,"special":false\},"generated_text":null,"details":null\}',
+    )
 
     def __init__(self, request: Request, *, strip: bool) -> None:
         self.done = False
         self._request = request
         self._cutter = StopCutter(all_stops(request))
+        self.watched = self._cutter.firsts
         self._strip = strip
         self._echo = (request.prompt or "") if request.echo else ""
         self._over = False
+
+    @property
+    def verbatim(self) -> bool:
+        """Whether the answer has begun and no stop string has."""
+        return self._cutter.idle and not self._strip and not self._echo
 
     def read(self, event: Any) -> list[StreamEvent]:
         """Neutral events of one parsed event; a text that is no JSON is passed over."""

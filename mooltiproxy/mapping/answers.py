@@ -9,6 +9,7 @@ from mooltiproxy.errors import InternalError, ProxyError, UpstreamBroken
 from mooltiproxy.mapping.framing import Decoder, NDJSONDecoder, SSEDecoder, framer, parse_event
 from mooltiproxy.mapping.gather import answer_of
 from mooltiproxy.mapping.neutral import Answer, Framing, StreamEvent
+from mooltiproxy.mapping.shortcut import Shortcut
 
 MEDIA_TYPES = {
     "sse": "text/event-stream; charset=utf-8",
@@ -132,7 +133,8 @@ class GatheredStream:
 
     def end(self) -> bytes:
         """The whole answer."""
-        self._read(self._decoder.end())
+        if not self._events.done:
+            self._read(self._decoder.end())
         self._seen += self._events.end()
         return self._finish(answer_of(self._seen))
 
@@ -188,7 +190,8 @@ class LiveStream:
         """The events that close the stream."""
         if self._error:
             raise self._error
-        written = self._read(self._decoder.end())
+        # What the target would have said behind the end of the answer may be cut anywhere.
+        written = b"" if self._events.done else self._read(self._decoder.end())
         if self._error:
             raise self._error
         return written + self._encoded(self._events.end()) + self._framer.end()
@@ -198,19 +201,65 @@ class LiveStream:
         return self._framer.write(self._events.fail(event)) + self._framer.end()
 
     def _read(self, events: list[bytes]) -> bytes:
-        written: list[Any] = []
-        for event in events:
-            try:
-                written += self._events.read(parse_event(event))
-            except ProxyError as error:
-                if not written:
-                    raise
-                self._error = error
-                break
-        return self._encoded(written) if written else b""
+        written = []
+        try:
+            for event in events:
+                written.append(self._translated(event))
+        except ProxyError as error:
+            if not any(written):
+                raise
+            self._error = error
+        return written[0] if len(written) == 1 else b"".join(written)
+
+    def _translated(self, event: bytes) -> bytes:
+        return self._encoded(self._events.read(parse_event(event)))
 
     def _encoded(self, events: list[Any]) -> bytes:
         try:
             return self._framer.write(events)
         except orjson.JSONEncodeError as error:
             raise InternalError("a mapper of the proxy returned what JSON cannot say") from error
+
+
+class TextEvents(ClientEvents, Protocol):
+    """A target's events as the client's, of dialects whose text can be copied."""
+
+    @property
+    def text(self) -> str:
+        """The text of the event that was read last, if that was all and nobody keeps anything of it; else empty."""
+
+
+class CopiedStream(LiveStream):
+    """The same with a shortcut for text."""
+
+    def __init__(self, decoder: Decoder, events: TextEvents, framing: Framing, shortcut: Shortcut) -> None:
+        super().__init__(decoder, events, framing)
+        self._texts = events
+        self._shortcut = shortcut
+
+    def feed(self, data: bytes) -> bytes:
+        """The client's events for these bytes; raises ProxyError, for the last read's error too."""
+        if self._error:
+            raise self._error
+        written, at = [], 0
+        while at < len(data):
+            if self._decoder.idle:
+                copied, at = self._shortcut.copied(data, at)
+                written.append(copied)
+                if at == len(data):
+                    break
+            end = self._shortcut.end_of_event(data, at)
+            try:
+                written.append(super().feed(data[at:end]))
+            except ProxyError as error:
+                if not any(written):
+                    raise
+                self._error = error
+                break
+            at = end
+        return b"".join(written)
+
+    def _translated(self, event: bytes) -> bytes:
+        written = super()._translated(event)
+        self._shortcut.learn(event, self._texts.text, written)
+        return written

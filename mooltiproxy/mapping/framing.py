@@ -24,6 +24,10 @@ KEEPALIVE_SSE = b": keep-alive\n\n"
 class Decoder(Protocol):
     """Cuts a byte stream into the data of its events, whatever way the bytes arrive."""
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is held back: the next bytes begin an event."""
+
     def feed(self, data: bytes) -> list[bytes]:
         """The data of every event that is complete now."""
 
@@ -38,6 +42,11 @@ class SSEDecoder:
         self._rest = bytearray()
         self._after_cr = False
         self._begun = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether the next bytes begin an event."""
+        return self._begun and not self._rest and not self._after_cr
 
     def feed(self, data: bytes) -> list[bytes]:
         """The data of every event that is complete now; raises UpstreamBroken for an endless one."""
@@ -76,7 +85,7 @@ class SSEDecoder:
         events = []
         for event in complete.split(b"\n\n"):
             # Most events are one line; the others are worth a closer look.
-            data = event[6:] if event.startswith(b"data: ") and b"\n" not in event else _data_of(event)
+            data = event[6:] if event[:6] == b"data: " and b"\n" not in event else _data_of(event)
             if data:
                 events.append(data)
         return events
@@ -93,6 +102,11 @@ class NDJSONDecoder:
 
     def __init__(self) -> None:
         self._rest = bytearray()
+
+    @property
+    def idle(self) -> bool:
+        """Whether the next bytes begin a line."""
+        return not self._rest
 
     def feed(self, data: bytes) -> list[bytes]:
         """Every line that is complete now; raises UpstreamBroken for an endless one."""

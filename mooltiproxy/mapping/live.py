@@ -15,7 +15,7 @@ def live(decoder: Decoder, reader: StreamReader, writer: StreamWriter, framing: 
     """The stream of this reader for the client of this writer."""
     if isinstance(reader, VerbatimReader) and isinstance(writer, VerbatimWriter):
         events = _TextEvents(reader, writer, lambda: reader.verbatim and writer.verbatim)
-        return CopiedStream(decoder, events, framing, Shortcut(reader.text_event, reader.watched))
+        return CopiedStream(decoder, events, framing, Shortcut(reader))
     return LiveStream(decoder, _Events(reader, writer), framing)
 
 

@@ -1,29 +1,33 @@
-"""Text of a stream copied from the target's event into the client's, where nothing but the text is new. No parsing.
+"""Text of a stream copied from the target's events into the client's, where nothing but the text is new. No parsing.
 
 Nearly all events of a stream are a few letters in a long wrapping that does not change. Once an event has been read
-and written, and neither side has kept anything of it, the bytes around its text are known on both sides. The next
-event with the same wrapping is written by putting its text into the client's. Everything else takes the long way.
+and written, and neither side has kept anything of it, the bytes around its text are known on both sides. Bytes that
+are nothing but events in this wrapping are translated by a change of the wrapping. Everything else takes the long way.
 """
 
 import re
-from collections.abc import Sequence
 from itertools import takewhile
+
+import orjson
 
 MAX_MISSES = 8
 """Wrappings in a row that never came again: the target puts something new into each event, so nobody looks any more."""
 
+
 MAX_ROW = 64
-"""Events that are copied at once."""
+"""Events that are copied at once: so few are looked at again where one of them may not be."""
 
 
 class VerbatimReader:
     """What a stream reader is, too, where text can be taken out of an event without reading the rest.
 
-    `text_event` is what a target's event of nothing but text looks like, the text being its only group, where more of
-    it changes each time than the text. `watched` are the characters that stop strings begin with.
+    `frame` is what the target's API puts before and after the data of such an event. `wrapping` are patterns of what
+    stands in its data before and after the quoted text, for an API in which that changes with each event. `watched`
+    are the characters that stop strings begin with.
     """
 
-    text_event: re.Pattern[bytes] | None = None
+    frame: tuple[bytes, bytes] = (b"data: ", b"\n\n")
+    wrapping: tuple[bytes, bytes] | None = None
     watched: frozenset[str] = frozenset()
 
     @property
@@ -42,62 +46,92 @@ class VerbatimWriter:
 
 
 class Shortcut:
-    """The wrappings of one stream; its reader's `text_event` and `watched`."""
+    """The wrappings of one stream, learned from its events."""
 
-    def __init__(self, pattern: re.Pattern[bytes] | None, watched: frozenset[str]) -> None:
-        self._pattern = pattern
-        self._watched = watched
+    def __init__(self, reader: VerbatimReader) -> None:
+        self._frame = reader.frame
+        self._watched = reader.watched
+        self._event = _pattern(reader.frame, *reader.wrapping) if reader.wrapping else None
+        self._begin = self._end = self._opening = self._closing = b""
         self._known = False
         self._misses = 0
-        self._before = self._after = self._opening = self._closing = b""
 
-    def learn(self, event: bytes, text: str, written: bytes) -> None:
-        """Look at an event that went the long way: its text if that was all, else "", and what became of it."""
+    def learn(self, data: bytes, text: str, written: bytes) -> None:
+        """Look at an event that went the long way: its data, its text if that was all (else ""), what became of it."""
         self._known = False
-        if not text or self._misses > MAX_MISSES or b"\\" in event:
+        if not text or b"\\" in data or self._misses > MAX_MISSES:
             return
         self._misses += 1
         quoted = b'"%b"' % text.encode("utf-8", "replace")
-        if event.count(quoted) == 1 and written.count(quoted) == 1:
-            before, _, after = event.partition(quoted)
+        if data.count(quoted) == 1 and written.count(quoted) == 1:
+            begin, _, end = data.partition(quoted)
             opening, _, closing = written.partition(quoted)
-            self._before, self._after = before + b'"', b'"' + after
+            self._begin, self._end = self._frame[0] + begin + b'"', b'"' + end + self._frame[1]
             self._opening, self._closing = opening + b'"', b'"' + closing
             self._known = True
 
-    def copied(self, events: Sequence[bytes], start: int) -> tuple[bytes, int]:
-        """What the client gets for the events from `start` on that need not go the long way, and their number."""
-        texts = self._texts(events, start) if self._known else []
-        if texts and not self._is_harmless(b" ".join(texts)):
-            texts = list(takewhile(self._is_harmless, texts))
+    def end_of_event(self, data: bytes, start: int) -> int:
+        """How far bytes should go the long way before the next look."""
+        end = data.find(self._frame[1], start) if self._misses <= MAX_MISSES else -1
+        return len(data) if end < 0 else end + len(self._frame[1])
+
+    def copied(self, data: bytes, start: int) -> tuple[bytes, int]:
+        """What the client gets for the events from `start` on that need not go the long way, and where they end."""
+        if not self._known:
+            return b"", start
+        texts, ends = self._row(data, start) if self._event is None else _matches(self._event, data, start)
+        if texts and not self._may_be_copied(texts):
+            texts = list(takewhile(lambda text: self._may_be_copied([text]), texts))
         if not texts:
-            return b"", 0
+            return b"", start
         self._misses = 0
-        return self._opening + (self._closing + self._opening).join(texts) + self._closing, len(texts)
+        return self._opening + (self._closing + self._opening).join(texts) + self._closing, ends[len(texts) - 1]
 
-    def _texts(self, events: Sequence[bytes], start: int) -> list[bytes]:
-        """The texts, as JSON has them between its quotes, of a row of events that are nothing else."""
-        before, after, pattern = self._before, self._after, self._pattern
-        begin, end = len(before), -len(after)
-        texts = []
-        for event in events[start : start + MAX_ROW]:
-            if pattern is not None:
-                found = pattern.fullmatch(event)
-                text = found[1] if found else b""
-            elif event.startswith(before) and event.endswith(after):
-                text = event[begin:end]
-            else:
+    def _row(self, data: bytes, at: int) -> tuple[list[bytes], list[int]]:
+        """The texts of events in the wrapping, and where each of them ends."""
+        begin, end = self._begin, self._end
+        texts: list[bytes] = []
+        ends: list[int] = []
+        while len(texts) < MAX_ROW and data.startswith(begin, at):
+            first = at + len(begin)
+            last = data.find(b'"', first)
+            if last <= first or not data.startswith(end, last):
                 break
-            if not text or b'"' in text or b"\\" in text:
-                break
-            texts.append(text)
-        return texts
+            at = last + len(end)
+            texts.append(data[first:last])
+            ends.append(at)
+        return texts, ends
 
-    def _is_harmless(self, text: bytes) -> bool:
-        """Whether text without quotes and escapes may be copied: no broken UTF-8, no control characters, which JSON
-        forbids, no line ends of Unicode, which would cut an event in two, and nothing that a stop may begin with."""
+    def _may_be_copied(self, texts: list[bytes]) -> bool:
+        """Whether all of this is text as JSON has it between quotes, and nothing that needs a look.
+
+        That is nothing in which a stop string may begin, and no line ends of Unicode, which would cut an event in two.
+        """
+        together = b" ".join(texts)
         try:
-            decoded = text.decode()
-        except UnicodeDecodeError:
+            visible = together.decode()
+            if not visible.isprintable():
+                return False
+            if b"\\" in together:
+                strings = orjson.loads(b'["' + b'","'.join(texts) + b'"]')
+                if len(strings) != len(texts):  # one of them ends in half an escape
+                    return False
+                visible = "".join(strings)
+        except ValueError:
             return False
-        return decoded.isprintable() and self._watched.isdisjoint(decoded)
+        return self._watched.isdisjoint(visible)
+
+
+def _pattern(frame: tuple[bytes, bytes], before: bytes, after: bytes) -> re.Pattern[bytes]:
+    return re.compile(re.escape(frame[0]) + before + rb'"([^"]+)"' + after + re.escape(frame[1]))
+
+
+def _matches(event: re.Pattern[bytes], data: bytes, at: int) -> tuple[list[bytes], list[int]]:
+    """The texts of events that look like this, and where each of them ends."""
+    texts: list[bytes] = []
+    ends: list[int] = []
+    while len(texts) < MAX_ROW and (found := event.match(data, at)):
+        at = found.end()
+        texts.append(found[1])
+        ends.append(at)
+    return texts, ends

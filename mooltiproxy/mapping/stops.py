@@ -12,7 +12,8 @@ class StopCutter:
 
     def __init__(self, stops: Iterable[str]) -> None:
         self._stops = tuple(dict.fromkeys(stop for stop in stops if stop))
-        self._firsts = tuple({stop[0] for stop in self._stops})
+        self.firsts = frozenset(stop[0] for stop in self._stops)
+        self._firsts = tuple(self.firsts)
         self._longest = max(map(len, self._stops), default=0)
         self._held = ""
         self.found: str | None = None
@@ -37,6 +38,11 @@ class StopCutter:
             return text
         self._held = text[-keep:]
         return text[:-keep]
+
+    @property
+    def idle(self) -> bool:
+        """Whether no part of a stop has been seen: text without any of the `firsts` would go through as it is."""
+        return not self._held and self.found is None
 
     def flush(self) -> str:
         """The text that was held back, when no more comes."""

@@ -17,15 +17,15 @@ from mooltiproxy.mapping.answers import (
     STREAMING_MEDIA,
     AnswerTranslator,
     GatheredStream,
-    LiveStream,
     Whole,
 )
 from mooltiproxy.mapping.bodies import dumps
-from mooltiproxy.mapping.dialect import Answered, Dialect, Endpoint, FailureWriter, Reply, StreamReader, StreamWriter
+from mooltiproxy.mapping.dialect import Answered, Dialect, Endpoint, Reply
 from mooltiproxy.mapping.framing import encode_sse, framer
-from mooltiproxy.mapping.gather import failure_error, stream_of
+from mooltiproxy.mapping.gather import stream_of
 from mooltiproxy.mapping.images import NO_IMAGES, put_images
-from mooltiproxy.mapping.neutral import Answer, Asked, Failure, Framing, Image, Request, StreamEvent, Text, Turn
+from mooltiproxy.mapping.live import failing, live
+from mooltiproxy.mapping.neutral import Answer, Asked, Framing, Image, Request, Text, Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,33 +64,6 @@ class Translation(Protocol):
         Raises ProxyError: BadRequest for what the target cannot be asked. Raises ImagesNeeded where the target takes
         no URLs of images: to be called again with `images`, by URL.
         """
-
-
-class _DialectEvents:
-    """A target's events, read and written again as the client's."""
-
-    def __init__(self, reader: StreamReader, writer: StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-
-    @property
-    def done(self) -> bool:
-        return self._reader.done
-
-    def read(self, event: Any) -> list[Any]:
-        return self._write(self._reader.read(event))
-
-    def end(self) -> list[Any]:
-        return [*self._write(self._reader.end()), *self._writer.end()]
-
-    def fail(self, event: Any) -> list[Any]:
-        return _failing(self._writer, event)
-
-    def _write(self, events: list[StreamEvent]) -> list[Any]:
-        for event in events:
-            if isinstance(event, Failure):
-                raise failure_error(event)
-        return self._writer.write(events)
 
 
 class DialectTranslation:
@@ -161,8 +134,8 @@ class DialectTranslation:
             return Whole(MEDIA_TYPES["json"], lambda body: self._written(request, self._read(request, body)))
         reader = self.target.stream_reader(request)
         if request.stream and self.client.stream_writer:
-            events = _DialectEvents(reader, self.client.stream_writer(request))
-            return LiveStream(decoder(), events, framing_for(self.client, request))
+            writer = self.client.stream_writer(request)
+            return live(decoder(), reader, writer, framing_for(self.client, request))
         return GatheredStream(decoder(), reader, lambda answer: self._written(request, answer))
 
     def _read(self, request: Any, body: Any) -> Any:
@@ -176,7 +149,7 @@ class DialectTranslation:
 
     def _failed(self, request: Request, event: Any) -> bytes:
         writer = self.client.stream_writer(request) if self.client.stream_writer else None
-        return framed_whole(framing_for(self.client, request), _failing(writer, event))
+        return framed_whole(framing_for(self.client, request), failing(writer, event))
 
 
 class NoTranslation:
@@ -190,11 +163,6 @@ class NoTranslation:
     def request(self, body: Any, asked: Asked, images: Mapping[str, Image] = NO_IMAGES) -> Translated:
         """Raises NotFound."""
         raise NotFound(self._message)
-
-
-def _failing(writer: StreamWriter | None, event: Any) -> list[Any]:
-    """What ends a stream with this error event of the client's dialect."""
-    return writer.fail(event) if isinstance(writer, FailureWriter) else [event]
 
 
 def framed_whole(framing: Framing, events: list[Any]) -> bytes:

@@ -386,3 +386,13 @@ def test_a_body_that_is_no_json_is_refused_with_its_place() -> None:
     assert loads_request(b'{"a": 1}') == {"a": 1}
     with pytest.raises(BadRequest, match="line 2 column"):
         loads_request(b'{\n"a": }')
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_a_stop_string_that_we_find_ends_the_answer_though_the_next_event_is_cut(streaming: bool) -> None:
+    body = {**STREAM, "stream": streaming, "stop": ["END"]}
+    translated = translation().request(body, NOWHERE)
+    made = translator(translated, SSE)
+    written = made.feed(event("Hi END") + b'data: {"token"')
+    assert made.done
+    assert b"Hi " in written + made.end()
