@@ -16,7 +16,7 @@ from mooltiproxy.listener import Current, Listener
 from mooltiproxy.middlewares import Parts, build_chain
 from mooltiproxy.middlewares.access_log import AccessLog
 from mooltiproxy.routing import Router
-from mooltiproxy.upstream.fetch import ImageFetcher
+from mooltiproxy.upstream.fetch import AttachmentFetcher
 from mooltiproxy.upstream.forward import Forwarder
 from mooltiproxy.upstream.session import PooledSession
 
@@ -102,8 +102,8 @@ class Server:
             raise ConfigError(Problem(NO_KEY))
         router = Router(config)
         forwarder = Forwarder(config, self._session, router.dialect_of)
-        images = ImageFetcher(self._session, allow_private=config.system.private_images)
-        parts = Parts(config, router, self._bans, self._log, ENDPOINTS, images)
+        attachments = AttachmentFetcher(self._session, allow_private=config.system.private_images)
+        parts = Parts(config, router, self._bans, self._log, ENDPOINTS, attachments)
         return Current(build_chain(parts, forwarder.forward), router, config.system.max_body)
 
     async def drain(self) -> None:

@@ -232,6 +232,8 @@ def _document_source(document: Document) -> dict[str, str]:
     if document.data is not None:
         return _inline_document(document.media_type or "application/pdf", document.data)
     if document.url is not None:
+        if document.media_type not in (None, "application/pdf"):
+            raise BadRequest(f"this target reads PDFs by URL, not {document.media_type}", param="messages")
         return {"type": "url", "url": document.url}
     return _file_source(document.file_id)
 

@@ -67,6 +67,7 @@ chat = Endpoint(
     stream_writer=Writer,
     takes_image_urls=False,
     image_hosts=IMAGE_HOSTS,
+    documents="bytes",
 )
 chat_stream = replace(
     chat,
@@ -85,6 +86,7 @@ count_tokens = Endpoint(
     write_answer=count.write_answer,
     takes_image_urls=False,
     image_hosts=IMAGE_HOSTS,
+    documents="bytes",
 )
 embed_batch = Endpoint(
     kind="embeddings",

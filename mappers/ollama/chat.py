@@ -95,4 +95,5 @@ endpoint = Endpoint(
     framing="ndjson",
     keepalive=b"",
     takes_image_urls=False,
+    documents="text",
 )

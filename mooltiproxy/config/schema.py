@@ -109,7 +109,7 @@ def system(known: Known) -> Section:
             Optional("drain", description="Time that open answers may take after SIGTERM (30)"): seconds,
             Optional("max_body", description="Largest request body (64MiB)"): size,
             Optional("cors", description='Origins whose pages may call the proxy (["*"])'): ListOf(origin),
-            Optional("private_images", description="Fetch images from private addresses too (false)"): flag,
+            Optional("private_images", description="Fetch attachments from private addresses too (false)"): flag,
         }
     )
 

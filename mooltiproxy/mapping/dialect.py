@@ -104,7 +104,9 @@ class Endpoint:
     what a client gets while the target is silent in a stream: empty where the dialect has no such thing. Endpoints
     that never stream have no `stream_reader` and `stream_writer`. `name` is needed where a dialect has several of a
     kind. Where a target cannot follow images' URLs (`takes_image_urls`), they are fetched for it beforehand, but for
-    those of its vendor's own `image_hosts`. A `GET` has no body: `read_request` gets None.
+    those of its vendor's own `image_hosts`. `documents` is how it takes documents: by URL or as bytes (`url`), as
+    bytes only (`bytes`), the same but text as text (`pdf`), as text only (`text`). A `GET` has no body: `read_request`
+    gets None.
     """
 
     kind: Kind
@@ -123,6 +125,7 @@ class Endpoint:
     name: str = ""
     takes_image_urls: bool = True
     image_hosts: frozenset[str] = frozenset()
+    documents: Literal["url", "bytes", "pdf", "text"] = "url"
 
     @property
     def label(self) -> str:

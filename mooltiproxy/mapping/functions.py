@@ -16,11 +16,11 @@ from mooltiproxy.mapping.answers import (
     LiveStream,
     Whole,
 )
+from mooltiproxy.mapping.attachments import NOTHING, Attachment
 from mooltiproxy.mapping.bodies import dumps, dumps_event
 from mooltiproxy.mapping.dialect import Endpoint, Mapper, Prompter, StreamMapper, StreamReader
 from mooltiproxy.mapping.framing import DONE, KEEPALIVE_SSE, Decoder, encode_sse
-from mooltiproxy.mapping.images import NO_IMAGES
-from mooltiproxy.mapping.neutral import NOWHERE, Asked, Framing, Image, Request, StreamEvent
+from mooltiproxy.mapping.neutral import NOWHERE, Asked, Framing, Request, StreamEvent
 from mooltiproxy.mapping.translate import Translated, framed_whole, replay
 
 log = logging.getLogger("mooltiproxy.mapping")
@@ -52,7 +52,7 @@ class FunctionTranslation:
         self.client = client
         self.description = functions.description
 
-    def request(self, body: Any, asked: Asked, images: Mapping[str, Image] = NO_IMAGES) -> Translated:
+    def request(self, body: Any, asked: Asked, fetched: Mapping[str, Attachment] = NOTHING) -> Translated:
         """Translate one request; raises ProxyError, InternalError for a function that fails."""
         functions = self.functions
         config: dict[str, Any] = {**functions.entry, "request": body, "dropped": [], "notes": {}}

@@ -19,13 +19,13 @@ from mooltiproxy.mapping.answers import (
     GatheredStream,
     Whole,
 )
+from mooltiproxy.mapping.attachments import NOTHING, Attachment, put_attachments
 from mooltiproxy.mapping.bodies import dumps
 from mooltiproxy.mapping.dialect import Answered, Dialect, Endpoint, Reply
 from mooltiproxy.mapping.framing import encode_sse, framer
 from mooltiproxy.mapping.gather import stream_of
-from mooltiproxy.mapping.images import NO_IMAGES, put_images
 from mooltiproxy.mapping.live import failing, live
-from mooltiproxy.mapping.neutral import Answer, Asked, Framing, Image, Request, Text, Turn
+from mooltiproxy.mapping.neutral import Answer, Asked, Framing, Request, Text, Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +58,11 @@ class Translation(Protocol):
     description: str
     bodiless: bool
 
-    def request(self, body: Any, asked: Asked, images: Mapping[str, Image] = NO_IMAGES) -> Translated:
+    def request(self, body: Any, asked: Asked, fetched: Mapping[str, Attachment] = NOTHING) -> Translated:
         """Translate one request: its parsed body (None without one) and what it says outside it.
 
-        Raises ProxyError: BadRequest for what the target cannot be asked. Raises ImagesNeeded where the target takes
-        no URLs of images: to be called again with `images`, by URL.
+        Raises ProxyError: BadRequest for what the target cannot be asked. Raises AttachmentsNeeded where the target
+        takes no URLs: to be called again with what was `fetched`, by URL.
         """
 
 
@@ -93,16 +93,16 @@ class DialectTranslation:
         self.chat = chat
         self.model = model
 
-    def request(self, body: Any, asked: Asked, images: Mapping[str, Image] = NO_IMAGES) -> Translated:
-        """Translate one request; raises BadRequest where the target cannot express what it asks, and ImagesNeeded."""
+    def request(self, body: Any, asked: Asked, fetched: Mapping[str, Attachment] = NOTHING) -> Translated:
+        """Translate one request; raises BadRequest where the target cannot express what it asks; AttachmentsNeeded."""
         try:
             request = self.client.read_request(body, asked)
         except Answered as answered:
             return Translated(b"", lambda media_type, fields: None, dropped=answered.dropped, reply=answered.reply)
         if self.model is not None and not request.model:
             request.model = self.model
-        if not self.target.takes_image_urls and isinstance(request, Request):
-            put_images(request, images, self.target.image_hosts)
+        if isinstance(request, Request):
+            put_attachments(request, fetched, self.target)
         return self.translated(request)
 
     def translated(self, request: Any) -> Translated:
@@ -160,7 +160,7 @@ class NoTranslation:
         self.bodiless = False
         self._message = message
 
-    def request(self, body: Any, asked: Asked, images: Mapping[str, Image] = NO_IMAGES) -> Translated:
+    def request(self, body: Any, asked: Asked, fetched: Mapping[str, Attachment] = NOTHING) -> Translated:
         """Raises NotFound."""
         raise NotFound(self._message)
 

@@ -23,7 +23,7 @@ from mooltiproxy.middlewares.mapping import mapping
 from mooltiproxy.middlewares.routing import routing
 from mooltiproxy.middlewares.security_headers import security_headers
 from mooltiproxy.routing import Router
-from mooltiproxy.upstream.fetch import ImageFetcher
+from mooltiproxy.upstream.fetch import AttachmentFetcher
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 Middleware = Callable[[web.BaseRequest, Handler], Awaitable[web.StreamResponse]]
@@ -38,7 +38,7 @@ class Parts:
     bans: Bans
     log: AccessLog
     endpoints: dict[str, Handler]
-    images: ImageFetcher
+    attachments: AttachmentFetcher
 
 
 MIDDLEWARES: dict[str, Callable[[Parts], Middleware]] = {
@@ -48,7 +48,7 @@ MIDDLEWARES: dict[str, Callable[[Parts], Middleware]] = {
     "ip_rules": lambda parts: ip_rules(parts.config.cerbere, parts.bans),
     "bearer_auth": lambda parts: bearer_auth(parts.config, parts.bans, parts.router, parts.endpoints),
     "routing": lambda parts: routing(parts.router, parts.endpoints),
-    "mapping": lambda parts: mapping(body_log(parts.config), parts.images.fetch),
+    "mapping": lambda parts: mapping(body_log(parts.config), parts.attachments.fetch),
 }
 
 

@@ -8,24 +8,24 @@ from aiohttp import web
 from mooltiproxy.body_log import BodyLog
 from mooltiproxy.errors import EndpointMissing, UnsupportedMedia
 from mooltiproxy.exchange import EXCHANGE, Exchange
+from mooltiproxy.mapping.attachments import Attachment, AttachmentsNeeded
 from mooltiproxy.mapping.bodies import loads_request
-from mooltiproxy.mapping.images import ImagesNeeded
 from mooltiproxy.mapping.losses import shown
-from mooltiproxy.mapping.neutral import Asked, Image
+from mooltiproxy.mapping.neutral import Asked
 from mooltiproxy.mapping.translate import Translated, Translation
 
 BODILESS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 FORM = "application/x-www-form-urlencoded"
 DROPPED = b"x-mooltiproxy-dropped"
 
-Fetch = Callable[[Sequence[str]], Awaitable[Mapping[str, Image]]]
-"""Fetches images by their URLs; raises BadRequest."""
+Fetch = Callable[[Sequence[str]], Awaitable[Mapping[str, Attachment]]]
+"""Fetches images and documents by their URLs; raises BadRequest."""
 
 
 def mapping(bodies: BodyLog | None, fetch: Fetch) -> Callable[..., Awaitable[web.StreamResponse]]:
     """A middleware that writes `exchange.translated`; with a body log, bodies are logged before and after.
 
-    `fetch` gets the images of clients for targets that take no URLs.
+    `fetch` gets what clients name by URL for targets that take no URLs.
     """
 
     async def middleware(
@@ -74,7 +74,7 @@ async def translate(exchange: Exchange, translation: Translation, fetch: Fetch) 
     parsed = loads_request(body)
     try:
         return translation.request(parsed, asked(exchange))
-    except ImagesNeeded as needed:
+    except AttachmentsNeeded as needed:
         return translation.request(parsed, asked(exchange), await fetch(needed.urls))
 
 

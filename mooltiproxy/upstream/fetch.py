@@ -1,6 +1,6 @@
-"""Whole answers to requests of our own: probes, and images that a client names by URL.
+"""Whole answers to requests of our own: probes, and images and documents that a client names by URL.
 
-An image's URL is the client's choice, so where it leads is checked: http and https only, every address that its name
+Such a URL is the client's choice, so where it leads is checked: http and https only, every address that its name
 resolves to must be public (unless the configuration allows any), the connection goes to the very address that was
 checked, and each redirect is checked anew. Size, time and number are limited.
 """
@@ -18,12 +18,14 @@ import orjson
 
 from mooltiproxy.config.model import Timeouts
 from mooltiproxy.errors import BadRequest, ProxyError, UpstreamBroken, UpstreamError
-from mooltiproxy.mapping.neutral import Image
+from mooltiproxy.mapping.attachments import PDF, Attachment
 from mooltiproxy.upstream import headers
 from mooltiproxy.upstream.session import Origin, PooledSession
 
-MAX_IMAGE = 20 * 1024 * 1024
-MAX_IMAGES = 32
+MAX_SIZE = 20 * 1024 * 1024
+MAX_NUMBER = 32
+TYPES = ("image/", PDF, "text/")
+"""What the media types of answers begin with that a client may have fetched."""
 MAX_REDIRECTS = 3
 TIMEOUTS = Timeouts(connect=5.0, first_byte=10.0, idle=5.0, total=20.0)
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
@@ -97,55 +99,55 @@ async def ask(
         connection.close()
 
 
-class ImageFetcher:
-    """Fetches images over a session; `allow_private` takes the limit to public addresses away."""
+class AttachmentFetcher:
+    """Fetches images and documents over a session; `allow_private` takes the limit to public addresses away."""
 
     def __init__(self, session: PooledSession, *, allow_private: bool = False) -> None:
         self._session = session
         self._allow_private = allow_private
 
-    async def fetch(self, urls: Sequence[str]) -> Mapping[str, Image]:
-        """The images at these URLs, by URL; raises BadRequest that says which one cannot be had, and why."""
-        if len(urls) > MAX_IMAGES:
-            raise BadRequest(f"more than {MAX_IMAGES} images by URL in one request", param="image_url")
+    async def fetch(self, urls: Sequence[str]) -> Mapping[str, Attachment]:
+        """What is at these URLs, by URL; raises BadRequest that says why one cannot be had."""
+        if len(urls) > MAX_NUMBER:
+            raise _refused(f"more than {MAX_NUMBER} images and documents by URL in one request")
         try:
             async with asyncio.timeout(TIMEOUTS.total):
-                return {url: await self._image(url) for url in urls}
+                return {url: await self._attachment(url) for url in urls}
         except TimeoutError:
-            raise _refused("the images could not be fetched in time") from None
+            raise _refused("the images and documents by URL could not be fetched in time") from None
 
-    async def _image(self, url: str) -> Image:
+    async def _attachment(self, url: str) -> Attachment:
         try:
             whole = await self._follow(url)
         except UpstreamError as error:
-            raise _refused(f"the image cannot be fetched: {error}") from error
+            raise _refused(f"a URL of the request cannot be fetched: {error}") from error
         if whole.status != 200:
-            raise _refused(f"the image cannot be fetched: its server answered {whole.status}")
+            raise _refused(f"a URL of the request cannot be fetched: its server answered {whole.status}")
         media_type = headers.media_type(whole.fields)
-        if not media_type.startswith("image/"):
-            raise _refused("what the image's URL leads to is no image")
-        return Image(media_type=media_type, data=base64.b64encode(whole.data).decode())
+        if not media_type.startswith(TYPES):
+            raise _refused("a URL of the request leads to what is neither an image nor a PDF nor a text")
+        return Attachment(media_type, base64.b64encode(whole.data).decode())
 
     async def _follow(self, url: str) -> Whole:
         for _ in range(MAX_REDIRECTS + 1):
             origin, path = self._origin(url)
             address = await self._address(origin)
-            whole = await get(self._session, origin, path, TIMEOUTS, MAX_IMAGE, address)
+            whole = await get(self._session, origin, path, TIMEOUTS, MAX_SIZE, address)
             location = headers.value_of(whole.fields, b"location")
             if whole.status not in (301, 302, 303, 307, 308) or location is None:
                 return whole
             url = urljoin(url, location.decode("latin-1"))
-        raise _refused("the image's URL redirects too often")
+        raise _refused("a URL of the request redirects too often")
 
     def _origin(self, url: str) -> tuple[Origin, str]:
         try:
             parts = urlsplit(url)
             origin = Origin.of(f"{parts.scheme}://{parts.netloc}")
         except ValueError as error:
-            raise _refused("the image's URL cannot be read") from error
+            raise _refused("a URL of the request cannot be read") from error
         clean = url.isascii() and url.isprintable() and " " not in url
         if parts.scheme not in ("http", "https") or not origin.host or parts.username is not None or not clean:
-            raise _refused("an image's URL must be plain http or https")
+            raise _refused("the URL of an image or document must be plain http or https")
         return origin, (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
     async def _address(self, origin: Origin) -> str:
@@ -154,10 +156,10 @@ class ImageFetcher:
         try:
             found = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
         except OSError as error:
-            raise _refused("the image's server cannot be found") from error
+            raise _refused("the server that a URL of the request names cannot be found") from error
         addresses = [str(info[4][0]) for info in found]
         if not addresses or not (self._allow_private or all(is_public(address) for address in addresses)):
-            raise _refused("the image's URL leads to a private address")
+            raise _refused("a URL of the request leads to a private address")
         return addresses[0]
 
 
@@ -174,4 +176,4 @@ def is_public(text: str) -> bool:
 
 
 def _refused(message: str) -> ProxyError:
-    return BadRequest(message, param="image_url")
+    return BadRequest(message, param="messages")

@@ -21,7 +21,7 @@ _DURATION = re.compile(
 
 
 def limits_for(style: LimitStyle, fields: Fields) -> Fields:
-    """The limits that a target's fields tell, as clients of this style read them, as far as they have words for them."""
+    """The limits that a target's fields tell, as clients of this style read them; none that they have no word for."""
     return [written for name, value in fields for written in _limit(style, name.lower(), value)]
 
 

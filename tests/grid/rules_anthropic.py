@@ -13,12 +13,12 @@ MODES = {
 
 
 def media_type(leaf: Leaf, sent: Sent) -> bool:
-    """Ollama's images have no types."""
-    return sent.target == "ollama" or sent.has(leaf.value)
+    """Ollama's images have no types, and neither have documents that are sent as text."""
+    return sent.target == "ollama" or leaf.value == "text/plain" or sent.has(leaf.value)
 
 
 def document(leaf: Leaf, sent: Sent) -> bool:
-    """The text of a document is sent as the bytes of a file."""
+    """The text of a document is sent as text, or as the bytes of a file."""
     return sent.has(leaf.value) or sent.has(base64.b64encode(leaf.value.encode()).decode())
 
 

@@ -9,10 +9,10 @@ from mappers.gemini import chat, chat_stream
 from mappers.openai.chat import endpoint as openai_chat
 from mooltiproxy.errors import UpstreamBroken
 from mooltiproxy.mapping.answers import AnswerTranslator
+from mooltiproxy.mapping.attachments import Attachment, AttachmentsNeeded
 from mooltiproxy.mapping.dialect import Endpoint
 from mooltiproxy.mapping.framing import encode_sse
-from mooltiproxy.mapping.images import ImagesNeeded
-from mooltiproxy.mapping.neutral import NOWHERE, Asked, Image
+from mooltiproxy.mapping.neutral import NOWHERE, Asked
 from mooltiproxy.mapping.translate import DialectTranslation, Translated
 
 SSE = Asked(model="m1", query={"alt": "sse"})
@@ -233,10 +233,10 @@ def shown(url: str) -> dict[str, Any]:
 def test_an_image_by_url_is_fetched_for_a_gemini_target() -> None:
     translation = DialectTranslation(openai_chat, chat, {}, "")
     url = "https://example.com/a.png"
-    with pytest.raises(ImagesNeeded) as caught:
+    with pytest.raises(AttachmentsNeeded) as caught:
         translation.request(shown(url), NOWHERE)
     assert caught.value.urls == (url,)
-    fetched = {url: Image(media_type="image/png", data="iVBORw0KGgo=")}
+    fetched = {url: Attachment("image/png", "iVBORw0KGgo=")}
     sent = orjson.loads(translation.request(shown(url), NOWHERE, fetched).body)
     assert sent["contents"][0]["parts"] == [{"inlineData": {"mimeType": "image/png", "data": "iVBORw0KGgo="}}]
 

@@ -1,4 +1,4 @@
-"""Images by URL: fetched for targets that need the bytes, and only from where a client may lead the proxy."""
+"""Images and documents by URL: fetched for targets that need bytes, and only from where a client may lead the proxy."""
 
 import asyncio
 import base64
@@ -9,7 +9,7 @@ import pytest
 from mooltiproxy.config.model import Timeouts
 from mooltiproxy.errors import BadRequest
 from mooltiproxy.upstream import fetch
-from mooltiproxy.upstream.fetch import ImageFetcher, is_public
+from mooltiproxy.upstream.fetch import AttachmentFetcher, is_public
 from mooltiproxy.upstream.session import PooledSession
 from tests.servers.scripted import Peer, Received, Script, answer, answering, upstream
 
@@ -26,7 +26,7 @@ async def session() -> AsyncIterator[PooledSession]:
 async def fetched(session: PooledSession, script: Script, path: str = "/cat.png?x=1") -> tuple[str | None, bytes]:
     async with upstream(script) as up:
         url = up.url + path
-        image = (await ImageFetcher(session, allow_private=True).fetch([url]))[url]
+        image = (await AttachmentFetcher(session, allow_private=True).fetch([url]))[url]
     return image.media_type, base64.b64decode(image.data or "")
 
 
@@ -34,12 +34,18 @@ async def test_an_image_is_fetched_with_its_type(session: PooledSession) -> None
     assert await fetched(session, answering(answer(PNG, media_type="image/png"))) == ("image/png", PNG)
 
 
+@pytest.mark.parametrize("media_type", ["application/pdf", "text/plain", "text/csv; charset=utf-8"])
+async def test_a_document_is_fetched_with_its_type(session: PooledSession, media_type: str) -> None:
+    given = answering(answer(b"%PDF", media_type=media_type))
+    assert await fetched(session, given) == (media_type.partition(";")[0], b"%PDF")
+
+
 async def test_a_private_address_is_refused_and_never_asked(session: PooledSession) -> None:
     async with upstream(answering(answer(PNG, media_type="image/png"))) as up:
         for host in ("127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "0x7f.1", "127.1"):
             with pytest.raises(BadRequest) as caught:
-                await ImageFetcher(session).fetch([f"http://{host}:{up.port}/cat.png"])
-            assert caught.value.param == "image_url"
+                await AttachmentFetcher(session).fetch([f"http://{host}:{up.port}/cat.png"])
+            assert caught.value.param == "messages"
     assert up.connections == 0
 
 
@@ -67,7 +73,7 @@ async def test_a_redirect_is_checked_anew(session: PooledSession, monkeypatch: p
             public = {"127.0.0.1": True}
             monkeypatch.setattr(fetch, "is_public", lambda address: public.pop(address, False))
             with pytest.raises(BadRequest) as caught:
-                await ImageFetcher(session).fetch([f"http://127.0.0.1:{outer.port}/cat.png"])
+                await AttachmentFetcher(session).fetch([f"http://127.0.0.1:{outer.port}/cat.png"])
     assert "private" in str(caught.value)
     assert inner.requests == []
 
@@ -80,18 +86,19 @@ async def test_redirects_end(session: PooledSession) -> None:
 @pytest.mark.parametrize(
     "script",
     [
-        answering(answer(b"<html>", media_type="text/html")),
+        answering(answer(b"{}", media_type="application/json")),
+        answering(answer(b"{}")),
         answering(answer(b"", status="404 Not Found")),
         answering(b"rubbish\r\n\r\n"),
     ],
 )
-async def test_what_is_no_image_is_refused(session: PooledSession, script: Script) -> None:
+async def test_what_is_no_image_and_no_document_is_refused(session: PooledSession, script: Script) -> None:
     with pytest.raises(BadRequest):
         await fetched(session, script)
 
 
 async def test_an_endless_image_is_cut(session: PooledSession, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "MAX_IMAGE", 100_000)
+    monkeypatch.setattr(fetch, "MAX_SIZE", 100_000)
 
     async def script(peer: Peer, received: Received) -> None:
         await peer.send(b"HTTP/1.1 200 OK\r\ncontent-type: image/png\r\n\r\n")
@@ -118,9 +125,9 @@ async def test_a_silent_server_is_given_up(session: PooledSession, monkeypatch: 
 )
 async def test_only_plain_http_urls_are_followed(session: PooledSession, url: str) -> None:
     with pytest.raises(BadRequest):
-        await ImageFetcher(session, allow_private=True).fetch([url])
+        await AttachmentFetcher(session, allow_private=True).fetch([url])
 
 
 async def test_the_number_of_images_is_bounded(session: PooledSession) -> None:
     with pytest.raises(BadRequest, match="more than"):
-        await ImageFetcher(session).fetch([f"http://h/{number}" for number in range(fetch.MAX_IMAGES + 1)])
+        await AttachmentFetcher(session).fetch([f"http://h/{number}" for number in range(fetch.MAX_NUMBER + 1)])
