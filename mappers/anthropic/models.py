@@ -11,6 +11,7 @@ from mooltiproxy.mapping.model_names import MODEL_NAME
 from mooltiproxy.mapping.neutral import Asked, ModelInfo, ModelsAnswer, ModelsRequest
 from mooltiproxy.mapping.upstream_errors import failure_in
 
+_CAPABILITIES = {"image_input": "vision", "thinking": "thinking"}
 LIMIT = 1000
 """The most models that one page holds."""
 
@@ -48,7 +49,16 @@ def _read_model(model: dict[str, Any]) -> ModelInfo:
         created=_seconds(model.get("created_at")),
         context=_count(model.get("max_input_tokens")),
         max_output=_count(model.get("max_tokens")),
+        capabilities=_capabilities(model.get("capabilities")),
     )
+
+
+def _capabilities(told: Any) -> tuple[str, ...] | None:
+    """What a model can, in the neutral words; all of the API's models chat and call functions."""
+    if not isinstance(told, dict):
+        return None
+    supported = {name for name, one in told.items() if isinstance(one, dict) and one.get("supported") is True}
+    return ("completion", "tools", *(word for name, word in _CAPABILITIES.items() if name in supported))
 
 
 def _seconds(value: Any) -> int | None:

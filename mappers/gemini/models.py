@@ -11,7 +11,13 @@ from mooltiproxy.mapping.upstream_errors import failure_in
 from .common import objects_of
 from .names import MODELS, model_path, plain_model
 
-_CAPABILITIES = {"generateContent": "completion", "embedContent": "embedding", "batchEmbedContents": "embedding"}
+_CAPABILITIES = {
+    "generateContent": ("completion", "tools", "vision"),
+    "embedContent": ("embedding",),
+    "batchEmbedContents": ("embedding",),
+}
+"""What a method says of a model. The API does not tell of functions and images; all but its oldest models take both."""
+
 _METHODS = {
     "completion": ("generateContent", "streamGenerateContent", "countTokens"),
     "embedding": ("embedContent", "batchEmbedContents"),
@@ -44,7 +50,7 @@ def read_answer(body: Any, request: ModelsRequest) -> ModelsAnswer:
 
 def _read(model: dict[str, Any]) -> ModelInfo:
     methods = model.get("supportedGenerationMethods")
-    known = [_CAPABILITIES[method] for method in methods if method in _CAPABILITIES] if methods else []
+    known = [word for method in methods or () for word in _CAPABILITIES.get(method, ())]
     known += ["thinking"] if model.get("thinking") is True else []
     return ModelInfo(
         id=plain_model(model["name"]) or "",

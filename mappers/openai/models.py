@@ -17,6 +17,19 @@ _CONTEXT = ("max_model_len", "context_length", "context_window", "max_context_le
 """How servers tell a model's context besides what the API has: vLLM, OpenRouter, Groq, LM Studio."""
 
 
+_CAPABILITIES = {
+    "completion": "completion",
+    "completion_chat": "completion",
+    "tools": "tools",
+    "function_calling": "tools",
+    "image": "vision",
+    "vision": "vision",
+    "reasoning": "thinking",
+    "completion_fim": "insert",
+}
+"""How servers tell what a model can: OpenRouter by the parameters and inputs that it takes, Mistral by `capabilities`."""
+
+
 def read_request(body: Any, asked: Asked = NOWHERE) -> ModelsRequest:
     """Which models are asked for: the one that the path names, or all."""
     return ModelsRequest(asked.model)
@@ -57,7 +70,22 @@ def _read_model(model: Mapping[str, Any]) -> ModelInfo:
         owner=owner if isinstance(owner, str) else None,
         context=next((context for context in contexts if context), None),
         size=count_in(meta, "size"),
+        capabilities=_capabilities(model),
     )
+
+
+def _capabilities(model: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """What a model can, in the neutral words, where a server tells it in one of the two usual ways."""
+    parameters, words, architecture = (
+        model.get(name) for name in ("supported_parameters", "capabilities", "architecture")
+    )
+    told: set[str] = set()
+    if isinstance(parameters, list):
+        inputs = architecture.get("input_modalities") if isinstance(architecture, dict) else None
+        told = {"completion", *map(str, parameters), *(map(str, inputs) if isinstance(inputs, list) else ())}
+    elif isinstance(words, dict):
+        told = {name for name, can in words.items() if can is True}
+    return tuple(dict.fromkeys(word for name, word in _CAPABILITIES.items() if name in told)) or None
 
 
 def _named(models: list[ModelInfo], name: str) -> ModelInfo:

@@ -318,3 +318,10 @@ def test_too_long_a_conversation_is_told_in_the_words_that_clients_look_for() ->
 def test_a_server_of_this_api_is_known_by_its_list_of_models(status: int, body: Any, speaks: bool) -> None:
     assert dialect.probe is not None
     assert dialect.probe[1](status, body) is speaks
+
+
+def test_what_a_model_can_is_read() -> None:
+    told = {"image_input": {"supported": True}, "thinking": {"supported": False}, "batch": None}
+    (known,) = models.read_answer({**MODEL, "capabilities": told}, ModelsRequest("m1")).models
+    (unknown,) = models.read_answer(MODEL, ModelsRequest("m1")).models
+    assert (known.capabilities, unknown.capabilities) == (("completion", "tools", "vision"), None)

@@ -136,7 +136,8 @@ MODEL = {
     "supportedGenerationMethods": ["generateContent", "streamGenerateContent", "countTokens"],
     "thinking": True,
 }
-INFO = ModelInfo("m1", owner="google", context=4096, max_output=2048, capabilities=("completion", "thinking"))
+CAN = ("completion", "tools", "vision", "thinking")
+INFO = ModelInfo("m1", owner="google", context=4096, max_output=2048, capabilities=CAN)
 
 
 def test_a_list_of_models_crosses_both_ways() -> None:

@@ -92,3 +92,23 @@ def test_a_list_goes_through_the_engine() -> None:
 def test_every_endpoint_of_the_dialect_has_a_label_of_its_own() -> None:
     labels = [endpoint.label for endpoint in dialect.endpoints]
     assert labels == ["chat", "responses", "input_tokens", "tokenize", "completions", "embeddings", "models", "model"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "can"),
+    [
+        ({}, None),
+        (
+            {"capabilities": {"completion_chat": True, "function_calling": True, "vision": False}},
+            ("completion", "tools"),
+        ),
+        ({"supported_parameters": ["tools", "seed", "reasoning"]}, ("completion", "tools", "thinking")),
+        (
+            {"supported_parameters": ["seed"], "architecture": {"input_modalities": ["text", "image"]}},
+            ("completion", "vision"),
+        ),
+        ({"capabilities": ["completion"], "supported_parameters": None, "architecture": "transformer"}, None),
+    ],
+)
+def test_what_a_model_can_is_read_as_servers_tell_it(fields: dict[str, Any], can: tuple[str, ...] | None) -> None:
+    assert listed({"id": "a", **fields})[0].capabilities == can
