@@ -217,4 +217,5 @@ endpoint = Endpoint(
     write_answer=write_answer,
     stream_reader=TextReader,
     stream_writer=TextWriter,
+    takes_formats=False,
 )

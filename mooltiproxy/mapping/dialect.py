@@ -105,8 +105,9 @@ class Endpoint:
     that never stream have no `stream_reader` and `stream_writer`. `name` is needed where a dialect has several of a
     kind. Where a target cannot follow images' URLs (`takes_image_urls`), they are fetched for it beforehand, but for
     those of its vendor's own `image_hosts`. `documents` is how it takes documents: by URL or as bytes (`url`), as
-    bytes only (`bytes`), the same but text as text (`pdf`), as text only (`text`). A `GET` has no body: `read_request`
-    gets None.
+    bytes only (`bytes`), the same but text as text (`pdf`), as text only (`text`). `takes_formats` says of a text
+    endpoint whether it can be told what its answer must be (JSON of a schema). A `GET` has no body: `read_request` gets
+    None.
     """
 
     kind: Kind
@@ -126,6 +127,7 @@ class Endpoint:
     takes_image_urls: bool = True
     image_hosts: frozenset[str] = frozenset()
     documents: Literal["url", "bytes", "pdf", "text"] = "url"
+    takes_formats: bool = True
 
     @property
     def label(self) -> str:

@@ -69,8 +69,9 @@ class Translation(Protocol):
 class DialectTranslation:
     """A client's endpoint in front of a target's endpoint of another dialect.
 
-    What a client asks of a text endpoint may be a conversation all the same (Ollama's generate): `chat` translates that
-    to the target's chat endpoint, and has its `path`. `model` is asked for where a client names none.
+    What a client asks of a text endpoint may be a conversation all the same (Ollama's generate), or want an answer in a
+    format, which the target's may not know: `chat` translates that to the target's chat endpoint, and has its `path`.
+    `model` is asked for where a client names none.
     """
 
     def __init__(
@@ -107,7 +108,7 @@ class DialectTranslation:
 
     def translated(self, request: Any) -> Translated:
         """The same for a request that has been read."""
-        if self.chat is not None and isinstance(request, Request) and request.prompt is None:
+        if self.chat is not None and isinstance(request, Request) and self._is_for_chat(request):
             return self.chat.translated(request)
         dropped = adapted(request, self.target.kind) if isinstance(request, Request) else ()
         written = self.target.write_request(request, self.config)
@@ -124,6 +125,9 @@ class DialectTranslation:
             fail=lambda event: self._failed(request, event),
             dropped=(*dropped, *written.dropped),
         )
+
+    def _is_for_chat(self, request: Request) -> bool:
+        return request.prompt is None or (request.output is not None and not self.target.takes_formats)
 
     def _answer(self, request: Any, media_type: str, fields: Mapping[str, str]) -> AnswerTranslator:
         request.answer_fields = fields

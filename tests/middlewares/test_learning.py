@@ -140,6 +140,32 @@ async def test_with_endpoints_nothing_is_learned() -> None:
     assert (tried, answers[0][0]) == (["/v1/chat/completions"], 404)
 
 
+SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
+
+
+@pytest.mark.parametrize(
+    "grammar", [{"type": "json", "value": SCHEMA}, {"type": "json_schema", "value": {"schema": SCHEMA}}]
+)
+async def test_json_is_asked_for_as_a_chat_where_text_completions_know_no_formats(grammar: Any) -> None:
+    body = {"model": "m", "inputs": "Hi", "parameters": {"grammar": grammar}}
+    async with upstream(serving("/v1/chat/completions", "/v1/completions")) as up, proxy(speaking(up.url)) as running:
+        async with running.client.post("/generate", json=body) as response:
+            assert (response.status, (await response.json())["generated_text"]) == (200, "Hello")
+    assert up.requests[0].line.split()[1] == "/v1/chat/completions"
+    assert orjson.loads(up.requests[0].body)["response_format"]["json_schema"]["schema"] == SCHEMA
+
+
+@pytest.mark.parametrize(
+    ("grammar", "target"),
+    [({"type": "regex", "value": "a+"}, {}), ({"type": "json", "value": SCHEMA}, {"endpoints": ["completions"]})],
+)
+async def test_a_format_that_no_endpoint_knows_is_refused_by_name(grammar: Any, target: dict[str, Any]) -> None:
+    body = {"model": "m", "inputs": "Hi", "parameters": {"grammar": grammar}}
+    tried, answers = await asked(serving(), "/generate", body, **target)
+    assert (tried, answers[0][0]) == ([], 400)
+    assert "format" in answers[0][1] or "regex" in answers[0][1]
+
+
 def test_no_chain_asks_a_path_twice() -> None:
     data = {"url": "http://127.0.0.1:1", "speaks": ["openai", "anthropic", "ollama", "tgi", "gemini"]}
     config = from_data({"targets": {"default": "all", "all": data}}, Path(), {"MOOLTIPROXY_KEY": "k" * 32})
