@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from mooltiproxy.errors import UpstreamBroken
-from mooltiproxy.mapping.gather import failure_error
+from mooltiproxy.mapping.gather import raise_failure
 from mooltiproxy.mapping.ids import new_id
 from mooltiproxy.mapping.neutral import (
     Answer,
@@ -22,7 +22,6 @@ from mooltiproxy.mapping.neutral import (
 from mooltiproxy.mapping.signatures import ANTHROPIC, REDACTED, carried, mark, own, shown
 from mooltiproxy.mapping.stops import StopCutter
 from mooltiproxy.mapping.tool_names import tools_renamed
-from mooltiproxy.mapping.upstream_errors import failure_in
 
 from ..openai.chat_stream import finish_of, read_finish_of
 from .common import (
@@ -38,9 +37,7 @@ from .options import unsent_stops
 
 def read_answer(body: Any, request: Request) -> Answer:
     """A target's whole answer; raises UpstreamBroken where it is none, or is an error with status 200."""
-    failure = failure_in(body)
-    if failure:
-        raise failure_error(failure)
+    raise_failure(body)
     content = body.get("content") if isinstance(body, dict) else None
     if not isinstance(content, list):
         raise UpstreamBroken("the target's answer has no content")
@@ -135,9 +132,7 @@ def _write_call(call: ToolCall) -> dict[str, Any]:
 
 def read_count(body: Any, request: Request) -> CountAnswer:
     """The number of tokens; raises UpstreamBroken where there is none."""
-    failure = failure_in(body)
-    if failure:
-        raise failure_error(failure)
+    raise_failure(body)
     tokens = body.get("input_tokens") if isinstance(body, dict) else None
     if not isinstance(tokens, int):
         raise UpstreamBroken("the target's answer has no input_tokens")

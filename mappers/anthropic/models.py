@@ -1,15 +1,15 @@
 """`GET /v1/models` and `GET /v1/models/{model}`."""
 
 import re
-from datetime import UTC, datetime
+from dataclasses import replace
 from typing import Any
 
 from mooltiproxy.errors import BadRequest, NotFound, UpstreamBroken
 from mooltiproxy.mapping.dialect import Config, Endpoint, Written
-from mooltiproxy.mapping.gather import failure_error
+from mooltiproxy.mapping.gather import raise_failure
 from mooltiproxy.mapping.model_names import MODEL_NAME
 from mooltiproxy.mapping.neutral import Asked, ModelInfo, ModelsAnswer, ModelsRequest
-from mooltiproxy.mapping.upstream_errors import failure_in
+from mooltiproxy.mapping.times import rfc3339, unix_seconds
 
 _CAPABILITIES = {"image_input": "vision", "thinking": "thinking"}
 LIMIT = 1000
@@ -33,9 +33,7 @@ def write_request(request: ModelsRequest, config: Config) -> Written:
 
 def read_answer(body: Any, request: ModelsRequest) -> ModelsAnswer:
     """A target's models; raises UpstreamBroken where there are none."""
-    failure = failure_in(body)
-    if failure:
-        raise failure_error(failure)
+    raise_failure(body)
     listed = body.get("data", [body]) if isinstance(body, dict) else None
     if not isinstance(listed, list):
         raise UpstreamBroken("the target's answer has no list of models")
@@ -46,7 +44,7 @@ def read_answer(body: Any, request: ModelsRequest) -> ModelsAnswer:
 def _read_model(model: dict[str, Any]) -> ModelInfo:
     return ModelInfo(
         id=model["id"],
-        created=_seconds(model.get("created_at")),
+        created=unix_seconds(model.get("created_at")),
         context=_count(model.get("max_input_tokens")),
         max_output=_count(model.get("max_tokens")),
         capabilities=_capabilities(model.get("capabilities")),
@@ -59,13 +57,6 @@ def _capabilities(told: Any) -> tuple[str, ...] | None:
         return None
     supported = {name for name, one in told.items() if isinstance(one, dict) and one.get("supported") is True}
     return ("completion", "tools", *(word for name, word in _CAPABILITIES.items() if name in supported))
-
-
-def _seconds(value: Any) -> int | None:
-    try:
-        return int(datetime.fromisoformat(value).timestamp()) if isinstance(value, str) else None
-    except ValueError:
-        return None
 
 
 def _count(value: Any) -> int | None:
@@ -90,13 +81,11 @@ def write_answer(answer: ModelsAnswer, request: ModelsRequest) -> dict[str, Any]
 
 
 def _write_model(model: ModelInfo) -> dict[str, Any]:
-    """One model; where its age is unknown the API itself says 1970."""
-    created = datetime.fromtimestamp(model.created or 0, UTC)
     written = {
         "type": "model",
         "id": model.id,
         "display_name": model.id,
-        "created_at": created.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "created_at": rfc3339(model.created),
         "lifecycle": "active",
     }
     limits = {"max_input_tokens": model.context, "max_tokens": model.max_output}
@@ -112,12 +101,4 @@ list_endpoint = Endpoint(
     write_answer=write_answer,
     method="GET",
 )
-one_endpoint = Endpoint(
-    kind="model",
-    paths=("/v1/models/{model}",),
-    read_request=read_request,
-    write_request=write_request,
-    read_answer=read_answer,
-    write_answer=write_answer,
-    method="GET",
-)
+one_endpoint = replace(list_endpoint, kind="model", paths=("/v1/models/{model}",))

@@ -4,9 +4,8 @@ from typing import Any
 
 from mooltiproxy.errors import UpstreamBroken
 from mooltiproxy.mapping.dialect import Config, Written
-from mooltiproxy.mapping.gather import failure_error
+from mooltiproxy.mapping.gather import raise_failure
 from mooltiproxy.mapping.neutral import NOWHERE, Asked, CountAnswer, Request
-from mooltiproxy.mapping.upstream_errors import failure_in
 
 from .fields import ProtoFields
 from .names import model_path, plain_model
@@ -33,9 +32,7 @@ def write_request(request: Request, config: Config) -> Written:
 
 def read_answer(body: Any, request: Request) -> CountAnswer:
     """The number of tokens; raises UpstreamBroken where there is none."""
-    failure = failure_in(body)
-    if failure:
-        raise failure_error(failure)
+    raise_failure(body)
     tokens = body.get("totalTokens") if isinstance(body, dict) else None
     if not isinstance(tokens, int):
         raise UpstreamBroken("the target's answer has no totalTokens")

@@ -5,9 +5,8 @@ from typing import Any
 
 from mooltiproxy.errors import BadRequest, UpstreamBroken
 from mooltiproxy.mapping.dialect import Config, Written
-from mooltiproxy.mapping.gather import failure_error
+from mooltiproxy.mapping.gather import raise_failure
 from mooltiproxy.mapping.neutral import NOWHERE, Asked, EmbeddingsAnswer, EmbeddingsRequest
-from mooltiproxy.mapping.upstream_errors import failure_in
 
 from .common import objects_of, read_usage, write_usage
 from .fields import ProtoFields
@@ -83,9 +82,7 @@ def _write_all(request: EmbeddingsRequest) -> list[dict[str, Any]]:
 def _reader(take: Callable[[dict[str, Any]], list[dict[str, Any]]]) -> Callable[[Any, Any], EmbeddingsAnswer]:
     def read_answer(body: Any, request: EmbeddingsRequest) -> EmbeddingsAnswer:
         """The vectors of a target's answer; raises UpstreamBroken where it is none, or has too few of them."""
-        failure = failure_in(body)
-        if failure:
-            raise failure_error(failure)
+        raise_failure(body)
         embeddings = take(body) if isinstance(body, dict) else []
         vectors = [embedding["values"] for embedding in embeddings if isinstance(embedding.get("values"), list)]
         if len(vectors) != len(request.inputs):

@@ -4,9 +4,8 @@ from typing import Any
 
 from mooltiproxy.errors import NotFound, UpstreamBroken
 from mooltiproxy.mapping.dialect import Config, Written
-from mooltiproxy.mapping.gather import failure_error
+from mooltiproxy.mapping.gather import raise_failure
 from mooltiproxy.mapping.neutral import NOWHERE, Asked, ModelInfo, ModelsAnswer, ModelsRequest
-from mooltiproxy.mapping.upstream_errors import failure_in
 
 from .common import objects_of
 from .names import MODELS, model_path, plain_model
@@ -39,9 +38,7 @@ def write_request(request: ModelsRequest, config: Config) -> Written:
 
 def read_answer(body: Any, request: ModelsRequest) -> ModelsAnswer:
     """The models of a target's list, or the one that it tells about; raises UpstreamBroken where it is neither."""
-    failure = failure_in(body)
-    if failure:
-        raise failure_error(failure)
+    raise_failure(body)
     models = body.get("models", [] if request.model is None else [body]) if isinstance(body, dict) else None
     if not isinstance(models, list):
         raise UpstreamBroken("the target's answer has no models")

@@ -6,10 +6,9 @@ from typing import Any
 from mooltiproxy.errors import BadRequest, UpstreamBroken
 from mooltiproxy.mapping.dialect import Config, Endpoint, Written
 from mooltiproxy.mapping.fields import Fields
-from mooltiproxy.mapping.gather import failure_error
+from mooltiproxy.mapping.gather import raise_failure
 from mooltiproxy.mapping.model_names import required_model
 from mooltiproxy.mapping.neutral import NOWHERE, Asked, EmbeddingsAnswer, EmbeddingsRequest
-from mooltiproxy.mapping.upstream_errors import failure_in
 
 from .common import read_keep_alive
 from .lines import answered, read_usage
@@ -105,9 +104,7 @@ def read_old_answer(body: Any, request: EmbeddingsRequest) -> EmbeddingsAnswer:
 
 
 def _list(body: Any, name: str) -> list[Any]:
-    failure = failure_in(body)
-    if failure:
-        raise failure_error(failure)
+    raise_failure(body)
     value = body.get(name) if isinstance(body, dict) else None
     if not isinstance(value, list):
         raise UpstreamBroken(f"the target's answer has no {name}")

@@ -12,7 +12,7 @@ import orjson
 from mooltiproxy.errors import UpstreamBroken
 from mooltiproxy.mapping.dialect import Answered, Reply
 from mooltiproxy.mapping.framing import encode_ndjson
-from mooltiproxy.mapping.gather import failure_error
+from mooltiproxy.mapping.gather import raise_failure
 from mooltiproxy.mapping.ids import new_id
 from mooltiproxy.mapping.neutral import (
     Answer,
@@ -27,7 +27,6 @@ from mooltiproxy.mapping.neutral import (
     ToolCall,
     Usage,
 )
-from mooltiproxy.mapping.upstream_errors import failure_in
 
 from .messages import arguments_object
 
@@ -179,9 +178,7 @@ def answered(body: Mapping[str, Any], extra: Iterable[str], *, streamed: bool = 
 
 def read_answer(layout: Layout, body: Any, request: Request) -> Answer:
     """A target's whole answer; raises UpstreamBroken where it is none, or is an error with status 200."""
-    failure = failure_in(body)
-    if failure:
-        raise failure_error(failure)
+    raise_failure(body)
     content = layout.content_of(body) if isinstance(body, dict) else None
     if content is None or not isinstance(content.get(layout.text, ""), str):
         raise UpstreamBroken(f"the target's answer has no {layout.message or layout.text}")

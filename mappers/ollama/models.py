@@ -3,15 +3,14 @@
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 from mooltiproxy.errors import BadRequest, NotFound, UpstreamBroken
 from mooltiproxy.mapping.dialect import Config, Endpoint, Written
 from mooltiproxy.mapping.fields import Fields
-from mooltiproxy.mapping.gather import failure_error
+from mooltiproxy.mapping.gather import raise_failure
 from mooltiproxy.mapping.neutral import NOWHERE, Asked, ModelInfo, ModelsAnswer, ModelsRequest
-from mooltiproxy.mapping.upstream_errors import failure_in
+from mooltiproxy.mapping.times import rfc3339, unix_seconds
 
 LATEST = ":latest"
 """What a name without a tag means."""
@@ -72,9 +71,7 @@ def read_show(body: Any, request: ModelsRequest) -> ModelsAnswer:
 
 
 def _object(body: Any) -> dict[str, Any]:
-    failure = failure_in(body)
-    if failure:
-        raise failure_error(failure)
+    raise_failure(body)
     if not isinstance(body, dict):
         raise UpstreamBroken("the target's answer is no JSON object")
     return body
@@ -89,7 +86,7 @@ def _read_info(name: str, model: Mapping[str, Any]) -> ModelInfo:
     details, capabilities = model.get("details"), model.get("capabilities")
     return ModelInfo(
         id=name,
-        created=_seconds(model.get("modified_at")),
+        created=unix_seconds(model.get("modified_at")),
         context=_integer(details.get("context_length")) if isinstance(details, dict) else None,
         size=_integer(model.get("size")),
         digest=model["digest"] if isinstance(model.get("digest"), str) else None,
@@ -104,14 +101,6 @@ def _integer(value: Any) -> int | None:
 
 def _context(facts: Mapping[str, Any]) -> int | None:
     return next((_integer(value) for name, value in facts.items() if name.endswith(".context_length")), None)
-
-
-def _seconds(text: Any) -> int | None:
-    """Unix seconds of an RFC 3339 time."""
-    try:
-        return int(datetime.fromisoformat(text).timestamp())
-    except (TypeError, ValueError):
-        return None
 
 
 def _one(models: Iterable[ModelInfo], name: str) -> ModelInfo:
@@ -132,7 +121,7 @@ def _write_tag(model: ModelInfo) -> dict[str, Any]:
     return {
         "name": model.id,
         "model": model.id,
-        "modified_at": _time(model.created),
+        "modified_at": rfc3339(model.created),
         "size": model.size or 0,
         "digest": model.digest or hashlib.sha256(model.id.encode()).hexdigest(),
         "details": _write_details(model),
@@ -162,12 +151,8 @@ def write_show(answer: ModelsAnswer, request: ModelsRequest) -> dict[str, Any]:
         "details": _write_details(model),
         "model_info": _write_facts(model),
         "capabilities": list(CAPABILITIES if model.capabilities is None else model.capabilities),
-        "modified_at": _time(model.created),
+        "modified_at": rfc3339(model.created),
     }
-
-
-def _time(seconds: int | None) -> str:
-    return datetime.fromtimestamp(seconds or 0, UTC).isoformat().replace("+00:00", "Z")
 
 
 def _write_details(model: ModelInfo) -> dict[str, Any]:

@@ -9,11 +9,10 @@ from urllib.parse import urlsplit
 from mooltiproxy.errors import UpstreamBroken
 from mooltiproxy.mapping.dialect import Config
 from mooltiproxy.mapping.fields import Fields
-from mooltiproxy.mapping.gather import failure_error
+from mooltiproxy.mapping.gather import raise_failure
 from mooltiproxy.mapping.model_names import required_model
 from mooltiproxy.mapping.neutral import FinishReason, Request, Sampling, Usage
 from mooltiproxy.mapping.tool_names import NameRule
-from mooltiproxy.mapping.upstream_errors import failure_in
 
 NAMES = NameRule(re.compile(r"[a-zA-Z0-9_-]{1,64}"), re.compile(r"[^a-zA-Z0-9_-]"))
 """The names of functions, as the vendor takes them and most servers of open models."""
@@ -149,9 +148,7 @@ def write_usage(usage: Usage | None) -> dict[str, Any] | None:
 
 def read_choices(body: Any) -> list[dict[str, Any]]:
     """The choices of a whole answer in their order; raises UpstreamBroken where there are none or it is an error."""
-    failure = failure_in(body)
-    if failure:
-        raise failure_error(failure)
+    raise_failure(body)
     choices = body.get("choices") if isinstance(body, dict) else None
     if not isinstance(choices, list) or not choices or not all(isinstance(choice, dict) for choice in choices):
         raise UpstreamBroken("the target's answer has no choices")

@@ -5,10 +5,9 @@ from typing import Any
 
 from mooltiproxy.errors import BadRequest, UpstreamBroken
 from mooltiproxy.mapping.dialect import Config, Endpoint, Written
-from mooltiproxy.mapping.gather import failure_error
+from mooltiproxy.mapping.gather import raise_failure
 from mooltiproxy.mapping.neutral import CountAnswer, Request
 from mooltiproxy.mapping.tool_names import renamed_tools
-from mooltiproxy.mapping.upstream_errors import failure_in
 
 from . import responses
 from .chat import write_tools
@@ -52,9 +51,7 @@ def read_tokenize_answer(body: Any, request: Request) -> CountAnswer:
 
 
 def _read_count(body: Any, name: str) -> CountAnswer:
-    failure = failure_in(body)
-    if failure:
-        raise failure_error(failure)
+    raise_failure(body)
     tokens = count_in(body, name)
     if tokens is None:
         raise UpstreamBroken(f"the target's answer has no {name}")

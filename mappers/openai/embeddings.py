@@ -6,9 +6,8 @@ from typing import Any
 from mooltiproxy.errors import UpstreamBroken
 from mooltiproxy.mapping.dialect import Config, Endpoint, Written
 from mooltiproxy.mapping.fields import Fields
-from mooltiproxy.mapping.gather import failure_error
+from mooltiproxy.mapping.gather import raise_failure
 from mooltiproxy.mapping.neutral import NOWHERE, Asked, EmbeddingsAnswer, EmbeddingsRequest
-from mooltiproxy.mapping.upstream_errors import failure_in
 from mooltiproxy.mapping.vectors import pack, unpack
 
 from .common import index_of, read_usage, write_model
@@ -60,9 +59,7 @@ def write_request(request: EmbeddingsRequest, config: Config) -> Written:
 
 def read_answer(body: Any, request: EmbeddingsRequest) -> EmbeddingsAnswer:
     """A target's vectors in the order of the inputs; raises UpstreamBroken where they are none, or not as many."""
-    failure = failure_in(body)
-    if failure:
-        raise failure_error(failure)
+    raise_failure(body)
     data = body.get("data") if isinstance(body, dict) else None
     if not isinstance(data, list) or not all(isinstance(one, dict) for one in data):
         raise UpstreamBroken("the target's answer has no embeddings")

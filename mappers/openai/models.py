@@ -5,9 +5,8 @@ from typing import Any
 
 from mooltiproxy.errors import NotFound, UpstreamBroken
 from mooltiproxy.mapping.dialect import Config, Endpoint, Written
-from mooltiproxy.mapping.gather import failure_error
+from mooltiproxy.mapping.gather import raise_failure
 from mooltiproxy.mapping.neutral import NOWHERE, Asked, ModelInfo, ModelsAnswer, ModelsRequest
-from mooltiproxy.mapping.upstream_errors import failure_in
 
 from .common import count_in
 
@@ -45,9 +44,7 @@ def read_answer(body: Any, request: ModelsRequest) -> ModelsAnswer:
 
     Lists without an envelope, and under `models`, are read too.
     """
-    failure = failure_in(body)
-    if failure:
-        raise failure_error(failure)
+    raise_failure(body)
     listed = body.get("data", body.get("models")) if isinstance(body, dict) else body
     if not isinstance(listed, list):
         raise UpstreamBroken("the target's answer is no list of models")

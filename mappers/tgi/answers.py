@@ -3,10 +3,9 @@
 from typing import Any
 
 from mooltiproxy.errors import UpstreamBroken
-from mooltiproxy.mapping.gather import failure_error
+from mooltiproxy.mapping.gather import raise_failure
 from mooltiproxy.mapping.neutral import Answer, Choice, CountAnswer, FinishReason, Request, Text, Usage
 from mooltiproxy.mapping.stops import cut_at_stop
-from mooltiproxy.mapping.upstream_errors import failure_in
 
 from .writing import all_stops
 
@@ -24,9 +23,7 @@ def read_chat_answer(body: Any, request: Request) -> Answer:
 
 
 def _read_answer(body: Any, request: Request, *, strip: bool) -> Answer:
-    failure = failure_in(body)
-    if failure:
-        raise failure_error(failure)
+    raise_failure(body)
     if isinstance(body, list) and body:
         body = body[0]
     text = body.get("generated_text") if isinstance(body, dict) else None
@@ -49,9 +46,7 @@ def client_stop(request: Request, stop: str | None) -> str | None:
 
 def read_count(body: Any, request: Request) -> CountAnswer:
     """The number of tokens in a list of them; raises UpstreamBroken where it is none."""
-    failure = failure_in(body)
-    if failure:
-        raise failure_error(failure)
+    raise_failure(body)
     if not isinstance(body, list):
         raise UpstreamBroken("the target's answer is no list of tokens")
     return CountAnswer(len(body))

@@ -4,9 +4,8 @@ from typing import Any
 
 from mooltiproxy.errors import NotFound, UpstreamBroken
 from mooltiproxy.mapping.dialect import Config, Endpoint, Written
-from mooltiproxy.mapping.gather import failure_error
+from mooltiproxy.mapping.gather import raise_failure
 from mooltiproxy.mapping.neutral import NOWHERE, Asked, ModelInfo, ModelsAnswer, ModelsRequest
-from mooltiproxy.mapping.upstream_errors import failure_in
 
 from .writing import MAX_STOPS
 
@@ -43,9 +42,7 @@ def write_request(request: ModelsRequest, config: Config) -> Written:
 
 def read_answer(body: Any, request: ModelsRequest) -> ModelsAnswer:
     """A target's model, which answers to any name that a client has for it; raises UpstreamBroken for none."""
-    failure = failure_in(body)
-    if failure:
-        raise failure_error(failure)
+    raise_failure(body)
     name = body.get("model_id") if isinstance(body, dict) else None
     if not isinstance(name, str):
         raise UpstreamBroken("the target's answer has no model_id")

@@ -1,5 +1,7 @@
 """Between a stream and a whole answer: either can be made into the other."""
 
+from typing import Any
+
 from mooltiproxy.errors import UpstreamBroken
 from mooltiproxy.mapping.neutral import (
     Answer,
@@ -21,6 +23,7 @@ from mooltiproxy.mapping.neutral import (
     Usage,
     UsageReport,
 )
+from mooltiproxy.mapping.upstream_errors import failure_in
 
 UNFINISHED = "the target's stream ended before its answer was complete"
 
@@ -123,6 +126,13 @@ def answer_of(events: list[StreamEvent]) -> Answer:
     if not choices:
         raise UpstreamBroken(UNFINISHED)
     return Answer([choices[index].choice() for index in sorted(choices)], usage)
+
+
+def raise_failure(body: Any) -> None:
+    """Raise UpstreamBroken if a whole answer with a good status is an error all the same."""
+    failure = failure_in(body)
+    if failure:
+        raise failure_error(failure)
 
 
 def failure_error(failure: Failure) -> UpstreamBroken:
