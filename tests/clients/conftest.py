@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.clients.node import install
 from tests.servers.proxy_process import KEY, free_port, running_proxy
 from tests.servers.toy import Toy, running_toy
 
@@ -83,3 +84,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with running_toy("--delay", "0.002") as toy:
         with running_proxy(folder, SEED_CONFIG.format(port=port, toy=toy.url)):
             yield Served(f"http://127.0.0.1:{port}", KEY, toy)
+
+
+@pytest.fixture(scope="session")
+def npm_packages() -> None:
+    """Node, and what the scripts in javascript/ import."""
+    install()

@@ -13,7 +13,7 @@ import orjson
 from mappers.openai import dialect
 from mooltiproxy.mapping.framing import encode_sse
 
-from .conversation import MESSAGE, TOOL, Asked, Call, Told, pieces_of
+from .conversation import MESSAGE, Asked, Call, Told, pieces_of
 from .shapes import at_least, between, check, filled, is_base64, matching, need
 
 NAME = "openai"
@@ -218,7 +218,7 @@ def _usage(told: Told) -> dict[str, Any]:
 
 def _call(at: int, call: Call) -> dict[str, Any]:
     arguments = orjson.dumps({"city": call.city}).decode()
-    return {"id": call.id or f"call_{at}", "type": "function", "function": {"name": TOOL, "arguments": arguments}}
+    return {"id": call.id or f"call_{at}", "type": "function", "function": {"name": call.name, "arguments": arguments}}
 
 
 def answer(told: Told, path: str) -> tuple[bytes, dict[str, str]]:
