@@ -26,7 +26,7 @@ _CAPABILITIES = {
     "reasoning": "thinking",
     "completion_fim": "insert",
 }
-"""How servers tell what a model can: OpenRouter by the parameters and inputs that it takes, Mistral by `capabilities`."""
+"""How servers tell what a model can: OpenRouter by the parameters and inputs it takes, Mistral by `capabilities`."""
 
 
 def read_request(body: Any, asked: Asked = NOWHERE) -> ModelsRequest:
