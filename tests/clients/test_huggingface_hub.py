@@ -1,4 +1,4 @@
-"""huggingface_hub's InferenceClient, which asks TGI at its root path: in front of an OpenAI server and of a toy TGI."""
+"""huggingface_hub's InferenceClient, which asks TGI at its root path: before a toy TGI and servers of other APIs."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -9,11 +9,14 @@ from typing import Any, TypeVar
 import orjson
 import pytest
 from huggingface_hub import InferenceClient, close_session
-from huggingface_hub.errors import TextGenerationError
+from huggingface_hub.errors import OverloadedError, TextGenerationError
 
+from tests.grid.conversation import Asked
+from tests.servers.models import CONTEXT, telling_models
 from tests.servers.openai_chat import TEXT, openai_chat
 from tests.servers.proxy import KEY, proxy
 from tests.servers.scripted import Upstream, upstream
+from tests.servers.strict import BREAKS, FAILS, SERVERS, strict
 from tests.servers.toy import Toy, running_toy
 
 PROMPT = "Tell me about tea."
@@ -32,7 +35,8 @@ def connections_are_closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @asynccontextmanager
 async def client(folder: Path, **target: Any) -> AsyncIterator[Ask[Any]]:
     """Runs a blocking function with a client of a proxy in front of this target, in a thread of its own."""
-    async with proxy({"targets": {"default": "one", "one": target}}, folder) as running:
+    config = {"targets": {"default": "one", "one": target}, "models": {"mine": {"target": "one", "name": "m1"}}}
+    async with proxy(config, folder) as running:
 
         def asking(function: Callable[[InferenceClient], Answer]) -> Answer:
             with InferenceClient(running.url, provider="hf-inference", token=KEY, timeout=10) as api:
@@ -127,3 +131,62 @@ async def test_a_tgi_server_tells_about_itself(tmp_path: Path, toy: Toy) -> None
     async with client(tmp_path, url=toy.url, speaks="tgi") as ask:
         info = await ask(lambda api: api.get_endpoint_info())
     assert info["max_total_tokens"]
+
+
+@asynccontextmanager
+async def in_front_of(name: str, folder: Path) -> AsyncIterator[tuple[Ask[Any], list[Asked]]]:
+    """A client in front of a strict server of this API, and what that has understood."""
+    heard: list[Asked] = []
+    async with upstream(telling_models(name, strict(SERVERS[name], heard))) as target:
+        async with client(folder, url=target.url, speaks=name) as ask:
+            yield ask, heard
+
+
+everywhere = pytest.mark.parametrize("name", ["openai", "anthropic", "gemini", "ollama"])
+
+
+@everywhere
+async def test_a_text_is_generated_whole_and_streamed_with_details(tmp_path: Path, name: str) -> None:
+    async with in_front_of(name, tmp_path) as (ask, heard):
+        told = await ask(lambda api: api.text_generation(PROMPT, details=True, max_new_tokens=20))
+        events = await ask(lambda api: list(api.text_generation(PROMPT, stream=True, details=True)))
+    assert told.generated_text == events[-1].generated_text == PROMPT + TEXT
+    assert told.details.finish_reason == events[-1].details.finish_reason == "eos_token"
+    assert "".join(event.token.text for event in events if not event.token.special) == TEXT
+    assert [asked.streams for asked in heard] == [False, True]
+    assert heard[0].max_tokens == 20
+
+
+@everywhere
+async def test_a_chat_is_answered_whole_and_streamed_everywhere(tmp_path: Path, name: str) -> None:
+    messages = [{"role": "user", "content": PROMPT}]
+    async with in_front_of(name, tmp_path) as (ask, heard):
+        whole = await ask(lambda api: api.chat_completion(messages, model="m1", max_tokens=20))
+        chunks = await ask(lambda api: list(api.chat_completion(messages, model="m1", max_tokens=20, stream=True)))
+    assert whole.choices[0].message.content == TEXT
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == TEXT
+    assert heard[0].said == (("user", PROMPT),)
+
+
+@everywhere
+async def test_the_endpoint_tells_about_itself_and_is_healthy(tmp_path: Path, name: str) -> None:
+    async with in_front_of(name, tmp_path) as (ask, heard):
+        info = await ask(lambda api: api.get_endpoint_info())
+        healthy = await ask(lambda api: api.health_check())
+    assert info["model_id"].removesuffix(":latest") == "m1"
+    assert (info.get("max_total_tokens"), healthy) == (None if name == "ollama" else CONTEXT, True)
+    assert not heard
+
+
+@everywhere
+async def test_a_failing_target_is_an_error_of_the_client(tmp_path: Path, name: str) -> None:
+    async with in_front_of(name, tmp_path) as (ask, _):
+        with pytest.raises(OverloadedError, match="went wrong"):
+            await ask(lambda api: api.text_generation(FAILS))
+        with pytest.raises(TextGenerationError, match="went wrong"):
+            await ask(lambda api: list(api.text_generation(BREAKS, stream=True)))
+
+
+async def test_a_target_that_is_down_is_not_healthy(tmp_path: Path) -> None:
+    async with client(tmp_path, url="http://127.0.0.1:9", speaks="anthropic") as ask:
+        assert await ask(lambda api: api.health_check()) is False
