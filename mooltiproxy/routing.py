@@ -190,6 +190,6 @@ def _dialect_paths(dialects: Mapping[str, Dialect]) -> dict[str, Dialect]:
     table = _owners(dialects)
     table |= {one.alias(path): one for path, one in _shared_paths(dialects)}
     for dialect in dialects.values():
-        for path in dialect.other_paths:
+        for path in (*dialect.other_paths, *dialect.unserved):
             table.setdefault(path, dialect)
     return table

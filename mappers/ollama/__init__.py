@@ -44,8 +44,9 @@ dialect = Dialect(
     write_error=write_error,
     write_stream_error=write_error,
     probe=("/api/version", _tells_version),
-    # Models are created, copied, pulled and deleted by an operator, not through the proxy.
     other_paths=frozenset(["/api/version"]),
+    # Models are created, copied, pulled and deleted by an operator, not through the proxy.
+    unserved=frozenset(["/api/copy", "/api/create", "/api/delete", "/api/me", "/api/pull", "/api/push"]),
     replies={
         "/": Reply(b"Ollama is running", "text/plain"),
         "/api/version": Reply(b'{"version":"%s"}' % VERSION.encode(), "application/json"),

@@ -148,6 +148,7 @@ class Dialect:
     """An HTTP API of LLMs. `base` is the prefix of its paths that a target's `url` may already hold (`/v1`).
 
     `other_paths` pass through untouched to a target of the same dialect: they carry nothing that we translate.
+    `unserved` are paths of the API that no target is asked at; they are named so that their refusal has its form.
     `key_field` is the header in which a target wants its key, `key_prefix` what stands before the key there.
     `fixed_fields` are headers that a target of this dialect wants with every request that we translate. `probe` is a
     path to GET and what its answer (status and JSON, None where it is none) looks like where a server speaks this.
@@ -165,6 +166,7 @@ class Dialect:
     write_error: Callable[[ProxyError, str], dict[str, Any]]
     write_stream_error: Callable[[ProxyError, str], Any]
     other_paths: frozenset[str] = field(default_factory=frozenset)
+    unserved: frozenset[str] = field(default_factory=frozenset)
     key_field: str = "authorization"
     key_prefix: str = "Bearer "
     fixed_fields: Mapping[str, str] = field(default_factory=dict)
