@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import anthropic
 import openai
 import orjson
 import pytest
@@ -417,6 +418,48 @@ async def test_openai_calls_functions_of_gemini_and_brings_signatures_back(tmp_p
         done = await api.chat.completions.create(model="gemini-3-pro", messages=history, tools=TOOLS)
     assert done.choices[0].message.content == "Hi there"
     assert sent(target)["contents"][1]["parts"][0]["thoughtSignature"] == SIGNATURE
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_anthropic_calls_functions_of_gemini_and_brings_signatures_back(tmp_path: Path, stream: bool) -> None:
+    asked: dict[str, Any] = {"model": "gemini-3-pro", "max_tokens": 64}
+    asked["tools"] = [{"name": "weather", "input_schema": {"type": "object"}}]
+    async with served(gemini_server, "gemini", tmp_path, key="the-google-key") as (running, target):
+        async with anthropic.AsyncAnthropic(base_url=running.url, api_key=KEY, max_retries=0) as api:
+            if stream:
+                async with api.messages.stream(messages=MESSAGES, **asked) as events:
+                    told = await events.get_final_message()
+            else:
+                told = await api.messages.create(messages=MESSAGES, **asked)
+            calls = [block for block in told.content if block.type == "tool_use"]
+            results = [{"type": "tool_result", "tool_use_id": call.id, "content": call.input["city"]} for call in calls]
+            answered: list[Any] = [{"role": "assistant", "content": told.content}, {"role": "user", "content": results}]
+            done: Any = await api.messages.create(messages=[*MESSAGES, *answered], **asked)
+    assert [block.type for block in told.content] == ["thinking", "tool_use", "tool_use"]
+    assert done.content[-1].text == "Hi there"
+    parts = sent(target)["contents"][1]["parts"]
+    assert [part.get("thoughtSignature") for part in parts] == [SIGNATURE, None]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_responses_calls_functions_of_gemini_and_brings_signatures_back(tmp_path: Path, stream: bool) -> None:
+    asked: dict[str, Any] = {"model": "gemini-3-pro", "store": False, "include": ["reasoning.encrypted_content"]}
+    asked["tools"] = [{"type": "function", "name": "weather", "parameters": {"type": "object"}, "strict": False}]
+    async with openai_client(tmp_path) as (api, target):
+        if stream:
+            async with api.responses.stream(input=MESSAGES, **asked) as events:
+                async for _ in events:
+                    pass
+                told = await events.get_final_response()
+        else:
+            told = await api.responses.create(input=MESSAGES, **asked)
+        calls = [item for item in told.output if item.type == "function_call"]
+        results = [{"type": "function_call_output", "call_id": call.call_id, "output": "sunny"} for call in calls]
+        done = await api.responses.create(input=[*MESSAGES, *told.output, *results], **asked)
+    assert [item.type for item in told.output] == ["reasoning", "function_call", "function_call"]
+    assert done.output_text == "Hi there"
+    parts = sent(target)["contents"][1]["parts"]
+    assert [part.get("thoughtSignature") for part in parts] == [SIGNATURE, None]
 
 
 async def test_openai_streams_from_gemini(tmp_path: Path) -> None:
