@@ -190,3 +190,19 @@ async def test_a_failing_target_is_an_error_of_the_client(tmp_path: Path, name: 
 async def test_a_target_that_is_down_is_not_healthy(tmp_path: Path) -> None:
     async with client(tmp_path, url="http://127.0.0.1:9", speaks="anthropic") as ask:
         assert await ask(lambda api: api.health_check()) is False
+
+
+async def test_a_chat_that_names_no_model_is_routed_by_the_name_that_the_client_makes_up(tmp_path: Path) -> None:
+    heard: list[Asked] = []
+    async with upstream(strict(SERVERS["gemini"], heard)) as target:
+        own = {"url": target.url, "speaks": "gemini"}
+        config = {"targets": {"default": "one", "one": own}, "models": {"dummy": {"target": "one", "name": "m1"}}}
+        async with proxy(config, tmp_path) as running:
+
+            def chat() -> Any:
+                with InferenceClient(running.url, provider="hf-inference", token=KEY, timeout=10) as api:
+                    return api.chat_completion([{"role": "user", "content": PROMPT}], max_tokens=20)
+
+            told = await asyncio.to_thread(chat)
+    assert told.choices[0].message.content == TEXT
+    assert len(heard) == 1
