@@ -83,7 +83,7 @@ class _Messages:
     def add(self, turn: Turn) -> None:
         """Add a turn behind the others."""
         if turn.name:
-            self._drop("name")
+            self._drop("messages.name")
         if turn.role == "assistant":
             self._append("user", [])
             self._append("assistant", self._blocks(turn.parts))
@@ -92,6 +92,7 @@ class _Messages:
         elif self._system_turns:
             self._append("system", [_text_block(part) for part in _texts(turn)])
         elif turn.parts:
+            self._drop("messages.system")
             self._pending.append(_block("text", None, text=f"<system>\n{_plain_text(turn)}\n</system>"))
 
     def finished(self) -> list[Message]:
@@ -152,7 +153,7 @@ class _Messages:
             return [{"type": "thinking", "thinking": thought.text, "signature": signature}]
         if secret:
             return [{"type": "redacted_thinking", "data": secret}]
-        self._drop("reasoning")
+        self._drop("messages.reasoning_content")
         return []
 
     def _result(self, result: ToolResult) -> Block:
@@ -166,7 +167,7 @@ class _Messages:
 
     def _image(self, image: Image) -> Block:
         if image.detail:
-            self._drop("detail")
+            self._drop("messages.detail")
         return _block("image", image.native, source=_image_source(image))
 
 

@@ -64,7 +64,7 @@ def write_thinking(request: Request, dropped: list[str]) -> dict[str, Any]:
     if options.effort is not None:
         written = _written_effort(options.effort, request.model or "", dropped)
     elif options.budget is not None:
-        written = {"thinkingBudget": _allowed("budget", options.budget, request.model or "", dropped)}
+        written = {"thinkingBudget": _allowed(options.budget, options.budget, request.model or "", dropped)}
     thinks = bool(written) and written.get("thinkingBudget") != 0
     # Other APIs show their thoughts unless told not to.
     if options.show or (options.show is None and thinks):
@@ -84,13 +84,13 @@ def _written_effort(effort: str, model: str, dropped: list[str]) -> dict[str, An
     if "gemini-2.5" not in model:
         dropped.append("reasoning_effort")
         return {}
-    return {"thinkingBudget": _allowed("effort", _BUDGETS[effort], model, dropped)}
+    return {"thinkingBudget": _allowed(effort, _BUDGETS[effort], model, dropped)}
 
 
-def _allowed(asked: str, budget: int, model: str, dropped: list[str]) -> int:
-    """The nearest budget that the model takes."""
+def _allowed(asked: str | int, budget: int, model: str, dropped: list[str]) -> int:
+    """The nearest budget that the model takes; `asked` is what the client wanted in its own words."""
     is_pro = "pro" in model
     allowed = min(max(budget, _LOWEST_OF_PRO if is_pro else 0), _MOST_OF_PRO if is_pro else _MOST)
     if allowed != budget:
-        dropped.append(f"clamped reasoning.{asked} {budget}->{allowed}")
+        dropped.append(f"clamped reasoning_effort {asked}->{allowed}")
     return allowed

@@ -66,7 +66,7 @@ class ContentsWriter:
         for turn in turns[leading:]:
             self._add(turn)
         if not self._contents or self._contents[0].role == "model":
-            self._drop("inserted a first user message")
+            self._drop("clamped messages[0].role assistant->user")
             self._contents.insert(0, _Content("user", parts=[{"text": "."}]))
         if is_newer(self._request.model):
             for content in self._contents:
@@ -109,16 +109,16 @@ class ContentsWriter:
 
     def _media(self, part: Part) -> dict[str, Any]:
         if isinstance(part, Image) and part.detail not in (None, "auto"):
-            self._drop("detail")
+            self._drop("messages.detail")
         if isinstance(part, Document) and part.name:
-            self._drop("filename")
+            self._drop("messages.filename")
         return _media(part)
 
     def _thought(self, thought: Reasoning) -> list[dict[str, Any]]:
         """A thought, with its signature where that is the service's own: another's would be refused."""
         signature = own(GEMINI, thought.signature)
         if thought.signature and not signature:
-            self._drop("reasoning.signature")
+            self._drop("messages.signature")
         return [signed({"text": thought.text, "thought": True}, signature)] if thought.text or signature else []
 
     def _call(self, call: ToolCall) -> dict[str, Any]:

@@ -150,11 +150,11 @@ class MessageWriter:
         if thought.text:
             fields["thinking"] = fields.get("thinking", "") + thought.text
         if thought.signature:
-            self._drop("reasoning.signature")
+            self._drop("messages.signature")
 
     def _image(self, image: Image) -> str:
         if image.detail not in (None, "auto"):
-            self._drop("detail")
+            self._drop("messages.detail")
         return write_image(image)
 
     def _call(self, number: int, call: ToolCall) -> dict[str, Any]:

@@ -72,6 +72,7 @@ tokenize_endpoint = Endpoint(
     name="tokenize",
     paths=(),
     target_path="/tokenize",
+    documents="pdf",
     read_request=responses.read_request,
     write_request=write_tokenize_request,
     read_answer=read_tokenize_answer,

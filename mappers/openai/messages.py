@@ -35,6 +35,10 @@ _ROLES: dict[str, Role] = {
 }
 
 
+_THOUGHTS = "messages.reasoning_content"
+"""How the ledger calls thoughts in a history."""
+
+
 class MessageReader:
     """Reads the messages of one request; `extra` gathers the fields of messages that have no place in a turn."""
 
@@ -237,8 +241,8 @@ def _message(turn: Turn, parts: Sequence[Part], dropped: list[str], names: Mappi
 
 def _assistant_fields(parts: Sequence[Part], dropped: list[str], names: Mapping[str, str]) -> dict[str, Any]:
     """History thoughts are left out: some servers refuse them, the others do not read them."""
-    if any(isinstance(part, Reasoning) for part in parts) and "reasoning" not in dropped:
-        dropped.append("reasoning")
+    if any(isinstance(part, Reasoning) for part in parts) and _THOUGHTS not in dropped:
+        dropped.append(_THOUGHTS)
     calls = [write_call(part, names) for part in parts if isinstance(part, ToolCall)]
     content = [part for part in parts if not isinstance(part, ToolCall | Reasoning | Refusal)]
     refusal = "".join(part.text for part in parts if isinstance(part, Refusal))

@@ -194,7 +194,7 @@ def write_items(turns: Sequence[Turn], dropped: list[str], names: Mapping[str, s
         turns = turns[1:]
     dropped += lost(turns)
     if any(turn.name for turn in turns):
-        dropped.append("name")
+        dropped.append("messages.name")
     if any(isinstance(part, ToolResult) and part.is_error for turn in turns for part in turn.parts):
         dropped.append("messages.is_error")
     body["input"] = [item for turn in turns for item in _turn_items(turn, dropped, names)]
@@ -249,7 +249,7 @@ def _own_item(part: Part, dropped: list[str], names: Mapping[str, str]) -> list[
         raise _no_form(part)
     sealed = own(OPENAI, part.signature)
     if not sealed:
-        dropped.append("reasoning")
+        dropped.append("messages.reasoning_content")
         return []
     item: dict[str, Any] = {"type": "reasoning"}
     identifier, separator, state = sealed.partition(":")

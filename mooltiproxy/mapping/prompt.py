@@ -98,7 +98,7 @@ def _part_text(part: Any, where: str) -> str:
     if isinstance(text, str):
         return text
     kind = part.get("type") if isinstance(part, dict) else None
-    raise BadRequest(f"{where}: this target takes text only, not {kind!r}", param=where)
+    raise BadRequest(f"{where}: this target takes text only, not {kind!r}", param="messages")
 
 
 def render_pieces(messages: Sequence[Message], pieces: Pieces) -> tuple[str, list[str]]:

@@ -103,4 +103,4 @@ def lost(turns: Iterable[Turn]) -> list[str]:
     parts = [part for turn in turns for part in turn.parts]
     calls = any(isinstance(part, ToolCall) and part.signature for part in parts)
     texts = any(isinstance(part, Text) and part.signature for part in parts)
-    return [*(["tool_calls.signature"] if calls else []), *(["messages.signature"] if texts else [])]
+    return [*(["messages.tool_calls.signature"] if calls else []), *(["messages.signature"] if texts else [])]

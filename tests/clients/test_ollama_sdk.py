@@ -321,7 +321,7 @@ async def test_openai_chats_with_an_ollama_server(tmp_path: Path) -> None:
     assert completion.choices[0].message.content == "Hi there"
     assert completion.usage is not None
     assert (completion.usage.prompt_tokens, completion.usage.completion_tokens) == (12, 3)
-    assert told.headers["x-mooltiproxy-dropped"] == "detail; logit_bias"
+    assert told.headers["x-mooltiproxy-dropped"] == "messages.detail; logit_bias"
     assert sent(target)["options"] == {"temperature": 1.0, "top_p": 1.0, "num_predict": 5}
 
 

@@ -193,9 +193,8 @@ RULES: Mapping[str, Rule] = {
     "top_logprobs": limit,
 }
 OTHER_NAMES: Mapping[str, str] = {
-    "messages[].name": "name",
-    "image_url.detail": "detail",
-    "file.filename": "filename",
+    "image_url.detail": "messages.detail",
+    "file.filename": "messages.filename",
     "messages[].tool_calls[].id": "messages.tool_calls",
     "messages[].tool_calls[].function.name": "messages.tool_calls",
     "messages[].tool_calls[].function.arguments": "messages.tool_calls",

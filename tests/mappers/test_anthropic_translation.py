@@ -201,7 +201,7 @@ def test_an_agents_request_is_asked_of_a_chat_target_and_what_it_loses_is_named(
         "cache_control",
         "context_management",
         "messages.is_error",
-        "reasoning",
+        "messages.reasoning_content",
         "tools.web_search_20250305",
     }
     assert translated.keepalive == b'event: ping\ndata: {"type": "ping"}\n\n'

@@ -197,7 +197,9 @@ def test_an_answer_to_go_on_with_loses_the_whitespace_at_its_end() -> None:
 
 
 def test_names_of_speakers_are_named() -> None:
-    assert write(turns=[Turn("user", [Text("Hi")], "bob"), Turn("user", [Text("Ho")], "al")]).dropped == ("name",)
+    assert write(turns=[Turn("user", [Text("Hi")], "bob"), Turn("user", [Text("Ho")], "al")]).dropped == (
+        "messages.name",
+    )
 
 
 def test_every_result_of_a_turn_is_in_the_next_message_before_its_text() -> None:
@@ -253,7 +255,7 @@ def test_signed_thoughts_are_given_back_and_others_left_out_by_name() -> None:
         {"type": "redacted_thinking", "data": "opaque"},
         {"type": "text", "text": "4"},
     ]
-    assert written.dropped == ("reasoning",)
+    assert written.dropped == ("messages.reasoning_content",)
 
 
 def test_a_refusal_in_the_history_is_text() -> None:
@@ -274,7 +276,7 @@ def test_an_image_of_every_kind_is_written(image: Image, source: dict[str, str])
 
 
 def test_how_closely_to_look_at_an_image_is_named() -> None:
-    assert write(turns=[user(Image("image/png", PNG, detail="low"))]).dropped == ("detail",)
+    assert write(turns=[user(Image("image/png", PNG, detail="low"))]).dropped == ("messages.detail",)
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,7 @@ def test_what_gemini_signed_is_not_sent_to_another_target() -> None:
     said = answered(responses, responses_body(False), [{"text": "Hm.", "thought": True}, CALL])[-1]["output"]
     for target in (messages, openai_chat):
         told = translated(responses, target, responses_body(False, said))
-        assert {"reasoning", "tool_calls.signature"} <= set(told.dropped)
+        assert {"messages.reasoning_content", "messages.tool_calls.signature"} <= set(told.dropped)
         assert b"Y2FsbA" not in told.body and b"mooltiproxy" not in told.body
 
 
@@ -149,7 +149,11 @@ def test_a_thought_of_anthropic_goes_back_to_it_through_a_client_of_gemini_and_t
     history = {"contents": [question, said, question]}
     assert sent(gemini, messages, history, Asked(model="m1"))["messages"][1]["content"] == content
     foreign = translated(gemini, responses, history, Asked(model="m1"))
-    assert "reasoning" in foreign.dropped and b"c2ln" not in foreign.body and b"b3BhcXVl" not in foreign.body
+    assert (
+        "messages.reasoning_content" in foreign.dropped
+        and b"c2ln" not in foreign.body
+        and b"b3BhcXVl" not in foreign.body
+    )
 
 
 def test_a_thought_of_openai_goes_back_to_it_through_an_anthropic_client_and_to_nobody_else() -> None:
@@ -163,4 +167,4 @@ def test_a_thought_of_openai_goes_back_to_it_through_an_anthropic_client_and_to_
     items = sent(messages, responses, messages_body(False, said))["input"]
     assert {key: items[1][key] for key in thought} == thought
     foreign = translated(messages, gemini, messages_body(False, said))
-    assert "reasoning.signature" in foreign.dropped and b"ENC" not in foreign.body
+    assert "messages.signature" in foreign.dropped and b"ENC" not in foreign.body

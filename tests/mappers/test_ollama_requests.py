@@ -404,7 +404,7 @@ def test_a_part_without_a_form_is_refused(part: Any) -> None:
 
 def test_the_detail_of_an_image_is_dropped_once() -> None:
     image = Image("image/png", PNG, detail="high")
-    assert lost_of(Turn("user", [image, image])) == ("detail",)
+    assert lost_of(Turn("user", [image, image])) == ("messages.detail",)
     assert lost_of(Turn("user", [Image("image/png", PNG, detail="auto")])) == ()
 
 
@@ -443,7 +443,7 @@ def test_history_whose_arguments_are_no_object_is_refused(arguments: str) -> Non
 def test_state_of_other_vendors_is_dropped_by_name() -> None:
     parts: list[Part] = [Reasoning("Hm.", "sig"), ToolCall("a", "f", "{}", "sig")]
     turns = [Turn("assistant", parts, name="Bob"), Turn("tool", [ToolResult("a", [], is_error=True)])]
-    names = ("tool_calls.signature", "reasoning.signature", "messages.name", "messages.is_error")
+    names = ("messages.tool_calls.signature", "messages.signature", "messages.name", "messages.is_error")
     assert lost_of(*turns) == names
     assert messages_of(*turns)[0]["thinking"] == "Hm."
 

@@ -202,7 +202,7 @@ def test_history_thoughts_are_read_and_not_sent() -> None:
         assert request.turns[1].parts == [Reasoning("hm"), Text("hi")]
         result = chat.write_request(request, {})
         assert result.body["messages"][1] == {"role": "assistant", "content": "hi"}
-        assert result.dropped == ("reasoning",)
+        assert result.dropped == ("messages.reasoning_content",)
 
 
 def test_a_refusal_in_the_history_is_kept() -> None:
@@ -490,7 +490,7 @@ def test_the_signature_of_a_call_is_read_from_history_and_named_as_dropped_towar
     assert request.turns[1].parts == [ToolCall("c1", "f", "{}", "c2ln")]
     sent = chat.write_request(request, {})
     assert "extra_content" not in sent.body["messages"][1]["tool_calls"][0]
-    assert sent.dropped == ("tool_calls.signature",)
+    assert sent.dropped == ("messages.tool_calls.signature",)
 
 
 def test_the_signature_of_a_call_goes_to_the_client() -> None:

@@ -421,7 +421,7 @@ def test_codex_is_translated_to_chat_with_its_hosted_tools_left_out_by_name() ->
         "text.verbosity",
         "tools.namespace",
         "tools.web_search",
-        "reasoning",
+        "messages.reasoning_content",
     )
 
 
@@ -498,7 +498,7 @@ def test_a_thought_without_state_is_left_out_by_name() -> None:
     request = Request(turns=[Turn("assistant", [Reasoning("hm"), Text("x")])])
     result = responses.write_request(request, {})
     assert result.body["input"] == [{"type": "message", "role": "assistant", "content": "x"}]
-    assert result.dropped == ("reasoning",)
+    assert result.dropped == ("messages.reasoning_content",)
 
 
 def test_opaque_state_is_asked_for_where_the_model_thinks() -> None:

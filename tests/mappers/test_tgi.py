@@ -216,7 +216,7 @@ def test_a_clients_own_prompt_is_not_touched() -> None:
 def test_images_have_no_place_in_a_prompt() -> None:
     with pytest.raises(BadRequest) as caught:
         talk(Turn("user", [Text("Look"), Image(url="https://example.com/a.png")]))
-    assert caught.value.param == "messages[0].content[1]"
+    assert caught.value.param == "messages"
 
 
 def test_results_of_tools_become_text_and_the_calls_are_named() -> None:

@@ -78,7 +78,7 @@ def test_a_carrier_without_what_it_signs_stays_a_thought() -> None:
 
 def test_what_other_targets_do_not_take_is_named() -> None:
     assert lost([said(Text("Hi", signature="S1"), ToolCall("a", "f", "{}", "S2"))]) == [
-        "tool_calls.signature",
+        "messages.tool_calls.signature",
         "messages.signature",
     ]
     assert lost([said(Text("Hi"), ToolCall("a", "f", "{}"))]) == []
