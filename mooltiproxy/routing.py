@@ -47,7 +47,7 @@ class Router:
         self._entries = {name: _with_versioned_paths(target.mapping) for name, target in config.targets.items()}
         self._patterns = {name: _compiled(target.mapping.items()) for name, target in config.targets.items()}
         self._dialect_patterns = _dialect_patterns(config.registry.dialects)
-        self._dialects = _dialect_paths(config.registry.dialects)
+        self._dialects = _named_dialects(config.targets) | _dialect_paths(config.registry.dialects)
         self._fallback_dialect = config.registry.dialects["openai"]
         self._signs = [(one.sign, one) for one in config.registry.dialects.values() if one.sign]
         self._shared = tuple({path.partition("{model}")[0] for path, _ in _shared_paths(config.registry.dialects)})
@@ -82,8 +82,8 @@ class Router:
         return found[1] if found else None
 
     def maps(self, path: str) -> bool:
-        """Whether any target has an explicit or derived entry for this client path."""
-        return any(path in entries for entries in self._entries.values())
+        """Whether the file has an entry for this client path: that wins over an endpoint of the proxy itself."""
+        return any(path in entries and entries[path].is_explicit for entries in self._entries.values())
 
     def route(self, path: str, target: str | None, model: str | None) -> Route:
         """The route for a client path.
@@ -183,6 +183,12 @@ def _first_match(patterns: Patterns[T], path: str) -> tuple[T, str] | None:
         if match:
             return value, match[1]
     return None
+
+
+def _named_dialects(targets: Mapping[str, Target]) -> dict[str, Dialect]:
+    """The dialects of clients by paths of the user's own making."""
+    entries = [entry for target in targets.values() for entry in target.mapping.values()]
+    return {entry.client_path: entry.client for entry in entries if entry.client is not None}
 
 
 def _dialect_paths(dialects: Mapping[str, Dialect]) -> dict[str, Dialect]:

@@ -6,6 +6,7 @@ from typing import Any
 from mooltiproxy.config.document import Document
 from mooltiproxy.config.model import Cerbere, Config, MappingEntry, Model, System, Target, Timeouts
 from mooltiproxy.config.overrides import MASTER_KEY
+from mooltiproxy.config.pairs import FUNCTIONS, Place, pair
 from mooltiproxy.config.schema import MIDDLEWARES, Known
 from mooltiproxy.discovery import Registry
 from mooltiproxy.errors import Problem
@@ -16,7 +17,7 @@ from mooltiproxy.mapping.translate import DialectTranslation, NoTranslation, Tra
 
 PROMPTER = "fromTemplate"
 TEMPLATE = "HumanResponse"
-FUNCTIONS = ("in", "out", "stream")
+NO_VALUES: Mapping[str, Any] = {}
 NEED_A_MODEL = ("chat", "text", "embeddings", "count")
 
 Values = Mapping[str, Any]
@@ -93,9 +94,9 @@ def _target_warnings(path: tuple[str, str], target: Values, document: Document) 
         yield document.problem((*path, "key"), f"a key in the file is easily given away: {remedy}")
     for client_path, entry in target.get("mapping", {}).items():
         idle = [name for name in ("prompter", "template") if name in entry]
-        if idle and not any(name in entry for name in FUNCTIONS):
+        if idle and not any(name in entry for name in (*FUNCTIONS, "to")):
             yield document.problem(
-                (*path, "mapping", client_path, idle[0]), "does nothing here: the entry has none of in, out, stream"
+                (*path, "mapping", client_path, idle[0]), "does nothing here: the entry has none of in, out, stream, to"
             )
 
 
@@ -120,7 +121,10 @@ class _Target:
         speaks = dict.fromkeys(values.get("speaks", ()))
         self._dialects = [registry.dialects[name] for name in speaks]
         self._main_dialect = self._dialects[0] if self._dialects else None
-        self._url, self._base = split_base(values["url"], self._dialects)
+        named = {entry["to"] for entry in values.get("mapping", {}).values() if "to" in entry}
+        self._url, self._base = split_base(
+            values["url"], [*self._dialects, *(registry.dialects[name] for name in sorted(named))]
+        )
 
     def built(self) -> Target:
         """The frozen target; explicit entries win over derived ones, also over those with /v1 before the same path."""
@@ -150,12 +154,19 @@ class _Target:
 
     def _explicit(self, client_path: str, values: Values) -> MappingEntry:
         """An entry of the file: its path is below the url as it was written."""
+        if "to" in values:
+            return self._pair(client_path, values)
         path = self._base + values.get("path", client_path)
-        if not any(name in values for name in FUNCTIONS):
-            return MappingEntry(client_path, path, None, self._main_dialect)
-        return MappingEntry(
-            client_path, path, self._function_translation(client_path, path, values), self._main_dialect
-        )
+        functions = any(name in values for name in FUNCTIONS)
+        translation = self._function_translation(client_path, path, values) if functions else None
+        return MappingEntry(client_path, path, translation, self._main_dialect, is_explicit=True)
+
+    def _pair(self, client_path: str, values: Values) -> MappingEntry:
+        """An entry that names two dialects."""
+        client, target = pair(self._registry.dialects, client_path, values)
+        path = self._base + values["path"] if "path" in values else path_at(*target)
+        translation = None if client == target else self._translation(client, target, values)
+        return MappingEntry(client_path, path, translation, target[0], is_explicit=True, client=client[0])
 
     def _function_translation(self, client_path: str, path: str, values: Values) -> FunctionTranslation:
         registry = self._registry
@@ -245,12 +256,12 @@ class _Target:
         return [dialect.alias(client_path)] if dialect.sign else []
 
     def _translation(
-        self, client: tuple[Dialect, Endpoint], target: tuple[Dialect, Endpoint], *, instead: bool = False
+        self, client: Place, target: Place, values: Values = NO_VALUES, *, instead: bool = False
     ) -> DialectTranslation:
         """The translation of a pair; one between text endpoints has one to the target's chat endpoint `instead`."""
         (dialect, endpoint), (target_dialect, target_endpoint) = client, target
         path = path_at(target_dialect, target_endpoint)
-        config = self._config(path, {})
+        config = self._config(path, values)
         config["render"] = renderer(self._registry.prompters[config["prompter"]].function, config)
         chats = [one for one in filter(self._has, target_dialect.endpoints) if one.kind == "chat"]
         is_text = endpoint.kind == target_endpoint.kind == "text"
@@ -260,7 +271,9 @@ class _Target:
             config,
             f"{dialect.name} {endpoint.label} to {target_dialect.name} {target_endpoint.label}",
             path=path if instead else None,
-            chat=self._translation(client, (target_dialect, chats[0]), instead=True) if is_text and chats else None,
+            chat=self._translation(client, (target_dialect, chats[0]), values, instead=True)
+            if is_text and chats
+            else None,
             model=self._model if endpoint.kind in NEED_A_MODEL else None,
         )
 

@@ -68,7 +68,8 @@ class MappingEntry:
 
     Both paths may hold `{model}`, the name that stands there. `dialect` is what the target speaks here, where that is
     known: it says how the target wants its key. `fallback` is used once the target has answered that it does not have
-    this path.
+    this path. `is_explicit` tells what the file says from what `speaks` implies; `client` is the dialect of its
+    clients where the file names it.
     """
 
     client_path: str
@@ -76,6 +77,8 @@ class MappingEntry:
     translation: Translation | None = None
     dialect: Dialect | None = None
     fallback: "MappingEntry | None" = None
+    is_explicit: bool = False
+    client: Dialect | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import Any
 from voluptuous import Invalid, Marker, MultipleInvalid, Optional, Required
 
 from mooltiproxy.config.model import TLS
+from mooltiproxy.config.pairs import fitting_pairs, names_one_way
 from mooltiproxy.config.shapes import Checked, Entries, ListOf, Section, SectionOr, Shape, attempted
 from mooltiproxy.config.validators import (
     Json,
@@ -39,6 +40,7 @@ from mooltiproxy.config.validators import (
 )
 from mooltiproxy.discovery import Found
 from mooltiproxy.mapping import losses
+from mooltiproxy.mapping.dialect import Dialect
 
 MIDDLEWARES = ("access_log", "security_headers", "cors", "ip_rules", "bearer_auth", "routing", "mapping")
 """The built-in middlewares in their default order."""
@@ -56,7 +58,7 @@ class Known:
     environ: Mapping[str, str] | None = None
     mappers: Mapping[str, Found] | None = None
     prompters: Mapping[str, Found] | None = None
-    dialects: Collection[str] | None = None
+    dialects: Mapping[str, Dialect] | None = None
     templates: Collection[str] | None = None
     targets: Collection[str] | None = None
     endpoints: Collection[str] | None = None
@@ -175,22 +177,26 @@ def target(known: Known) -> Section:
             ),
             **_rendering(known),
         },
-        check=maps_something,
+        check=lambda section: is_of_use(section, known),
     )
 
 
 def entry(known: Known) -> Section:
     """One path under `mapping:`, in its long form."""
+    dialect = one_of("dialect", known.dialects)
     return Section(
         {
             Optional("path", description="Path at the target, below its url; the same when absent"): target_path,
+            Optional("from", description="API of the clients; that which has their path when absent"): dialect,
+            Optional("to", description="API of the target at this path: all is translated"): dialect,
             Optional("in", description="Mapper of requests"): function("mapper", known.mappers, "ip, cfg"),
             Optional("out", description="Mapper of answers"): function("mapper", known.mappers, "ip, cfg"),
             Optional("stream", description="Mapper of a streamed answer's events"): function(
                 "mapper", known.mappers, "ip, cfg, state"
             ),
             **_rendering(known),
-        }
+        },
+        check=names_one_way,
     )
 
 
@@ -280,7 +286,9 @@ def variable(known: Known) -> Word:
 
 def _entry_word(value: Any) -> dict[str, Any]:
     if value is not None and not isinstance(value, str):
-        raise expected("nothing (the same path), another path, or a section {path, in, out, stream, ...}", value)
+        raise expected(
+            "nothing (the same path), another path, or a section {path, from, to, in, out, stream, ...}", value
+        )
     return {} if value is None else {"path": target_path(value)}
 
 
@@ -288,10 +296,12 @@ entry_word = Word(_entry_word, {"anyOf": [{"type": "null"}, target_path.json]})
 """A mapping entry in its short forms: nothing, or another path."""
 
 
-def maps_something(section: Mapping[str, Any]) -> Iterator[Invalid]:
-    """A target needs `mapping` or `speaks`, or nobody can reach it."""
+def is_of_use(section: Mapping[str, Any], known: Known) -> Iterator[Invalid]:
+    """A target needs `mapping` or `speaks`, or nobody can reach it; dialects of an entry must fit together."""
     if not section.get("mapping") and not section.get("speaks"):
         yield Invalid("expected `speaks:` (the API of the target) or entries under `mapping:`, both are missing")
+    if known.dialects is not None:
+        yield from fitting_pairs(known.dialects, section)
 
 
 def middleware(known: Known) -> Word:

@@ -67,3 +67,9 @@ async def test_a_mapped_path_needs_the_key_even_where_its_name_is_one_of_ours() 
         assert b"401" in await running.raw(b"GET /ping HTTP/1.1\r\nhost: x\r\n\r\n")
         async with running.client.get("/ping") as response:
             assert await response.read() == b"theirs"
+
+
+async def test_a_path_that_a_targets_api_happens_to_have_stays_ours_and_open() -> None:
+    config = {"targets": {"default": "one", "one": {"url": "http://127.0.0.1:1", "speaks": "tgi"}}}
+    async with proxy(config) as running:
+        assert b"200 OK" in await running.raw(head("GET /ping", key=None))
