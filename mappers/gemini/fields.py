@@ -22,6 +22,10 @@ class ProtoFields(Fields):
         value = self.any(name)
         return [value] if isinstance(value, dict) else super().items(name)
 
+    def unread(self) -> list[str]:
+        """The names of the fields that nobody asked for, those with empty objects included."""
+        return [name for name, value in self._body.items() if name not in self._read and value is not None]
+
     def word(self, name: str) -> str | None:
         """The value of an enumeration in upper case; `..._UNSPECIFIED` counts as absent."""
         value = self.text(name)

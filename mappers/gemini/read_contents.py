@@ -26,6 +26,8 @@ from .write_contents import response_of
 
 _ROLES: dict[str, Role] = {"user": "user", "model": "assistant", "function": "user", "tool": "user"}
 _KINDS = ("text", "inlineData", "fileData", "functionCall", "functionResponse")
+_OWN_KINDS = ("executableCode", "codeExecutionResult", "toolCall", "toolResponse")
+"""What nobody but the service's own tools writes."""
 _AUDIO_FORMATS = {"mpeg": "mp3", "x-wav": "wav", "wave": "wav"}
 
 
@@ -74,7 +76,14 @@ class ContentsReader:
         return [*turns, Turn(role, others)] if others else turns
 
     def _add(self, parts: list[Part], fields: ProtoFields) -> None:
-        """Add a part; a signature without text, as streams end with, belongs to the text before it."""
+        """Add a part; a signature without text, as streams end with, belongs to the text before it.
+
+        What the service's own tools have left in a conversation is left out by name.
+        """
+        own = next((kind for kind in _OWN_KINDS if fields.any(kind) is not None), None)
+        if own:
+            self.extra[f"contents.{own}"] = None
+            return
         part = self._part(fields)
         last = parts[-1] if parts else None
         if isinstance(part, Text) and not part.text:

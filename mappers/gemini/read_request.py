@@ -2,7 +2,6 @@
 
 from typing import Any, Literal
 
-from mooltiproxy.errors import BadRequest
 from mooltiproxy.mapping.neutral import (
     NOWHERE,
     Asked,
@@ -93,12 +92,15 @@ def _read_format(config: ProtoFields) -> OutputFormat | None:
 
 
 def _read_tools(fields: ProtoFields, request: Request) -> None:
+    """Set the client's functions and its choice. The service's own tools are set aside, to be named: a model can answer
+    without them, but not a client that gives it nothing else."""
+    own: list[str] = []
     for tool in fields.objects("tools"):
         request.tools += [_read_function(function, request) for function in tool.objects("functionDeclarations")]
-        others = tool.leftovers()
-        if others:
-            name = next(iter(others))
-            raise BadRequest(f"{name}: only functions can be translated", param=name)
+        own += tool.unread()
+    if own and not request.tools:
+        raise fields.wrong("tools", f"functions, too: only Gemini itself has {', '.join(own)}")
+    request.extra.update({f"tools.{name}": None for name in own})
     config = fields.object("toolConfig")
     calling = config.object("functionCallingConfig") if config else None
     if calling:

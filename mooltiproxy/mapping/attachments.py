@@ -82,6 +82,8 @@ def _put(part: Part, fetched: Mapping[str, Attachment], target: Endpoint) -> Par
             raise BadRequest("what the image's URL leads to is no image", param="messages")
         return replace(part, media_type=found.media_type, data=found.data, url=None)
     if found is not None and isinstance(part, Document):
+        if part.media_type is None and found.media_type.startswith("image/"):
+            return Image(found.media_type, found.data)
         if not _is_readable(found.media_type):
             raise BadRequest("what the document's URL leads to is neither a PDF nor a text", param="messages")
         part = replace(part, media_type=found.media_type, data=found.data, url=None)

@@ -120,14 +120,15 @@ def test_nulls_are_as_good_as_nothing() -> None:
         ({"contents": []}, "contents"),
         ({"contents": [{"role": "system", "parts": [{"text": "a"}]}]}, "contents[0].role"),
         ({"contents": [{"parts": [{}]}]}, "contents[0].parts[0]"),
-        ({"contents": [{"parts": [{"executableCode": {"code": "1"}}]}]}, "contents[0].parts[0]"),
+        ({"contents": [{"parts": [{"executableCode": {"code": "1"}}]}]}, "contents"),
         ({"contents": [{"parts": [{"text": 1}]}]}, "contents[0].parts[0].text"),
         ({"generationConfig": {"temperature": 3}}, "generationConfig.temperature"),
         ({"generationConfig": {"seed": 2**31}}, "generationConfig.seed"),
         ({"generationConfig": {"candidateCount": 9}}, "generationConfig.candidateCount"),
         ({"generationConfig": {"responseModalities": ["IMAGE"]}}, "generationConfig.responseModalities"),
         ({"generationConfig": {"responseMimeType": "text/x.enum"}}, "generationConfig.responseMimeType"),
-        ({"tools": [{"googleSearch": {"timeRangeFilter": {}}}]}, "tools[0].googleSearch"),
+        ({"tools": [{"googleSearch": {"timeRangeFilter": {}}}]}, "tools"),
+        ({"tools": [{"code_execution": {}}]}, "tools"),
         ({"cachedContent": "cachedContents/x"}, "cachedContent"),
         ({"toolConfig": {"functionCallingConfig": {"mode": "SOME"}}}, "toolConfig.functionCallingConfig.mode"),
     ],
@@ -404,3 +405,18 @@ def test_a_request_read_and_written_again_is_the_same() -> None:
     assert body == {**FULL, "contents": [merged, *FULL["contents"][2:]]}
     assert written.dropped == ()
     assert written.path == "/v1beta/models/gemini-3-pro:generateContent"
+
+
+def test_googles_own_tools_beside_functions_are_named() -> None:
+    tools = [{"functionDeclarations": [{"name": "f"}]}, {"google_search": {}}, {"codeExecution": {}}]
+    request = read(tools=tools)
+    assert [tool.name for tool in request.tools] == ["f"]
+    assert request.extra.keys() == {"tools.googleSearch", "tools.codeExecution"}
+
+
+def test_what_googles_own_tools_left_behind_is_named() -> None:
+    code = {"executableCode": {"language": "PYTHON", "code": "1"}}
+    parts = [code, {"codeExecutionResult": {"outcome": "OUTCOME_OK", "output": "1"}}, {"text": "It is 1."}]
+    request = read(contents=[*USER, {"role": "model", "parts": parts}])
+    assert request.turns[-1].parts == [Text("It is 1.")]
+    assert request.extra.keys() == {"contents.executableCode", "contents.codeExecutionResult"}

@@ -66,7 +66,7 @@ def test_a_document_in_a_result_is_fetched_too() -> None:
     assert request.turns[0].parts == [ToolResult("c1", [Text("<document>\nGrüße\n</document>\n")])]
 
 
-@pytest.mark.parametrize(("part", "found"), [(CAT, PDF), (REPORT, "image/png")])
+@pytest.mark.parametrize(("part", "found"), [(CAT, PDF), (Document(PDF, url=URL), "image/png")])
 def test_one_kind_is_not_taken_for_the_other(part: Part, found: str) -> None:
     with pytest.raises(BadRequest, match="is no image|neither a PDF nor a text"):
         put(part, gemini, media_type=found)
@@ -75,6 +75,10 @@ def test_one_kind_is_not_taken_for_the_other(part: Part, found: str) -> None:
 @pytest.mark.parametrize("url", ["gs://bucket/a.pdf", "https://generativelanguage.googleapis.com/v1beta/files/a"])
 def test_files_at_google_are_left_to_gemini(url: str) -> None:
     assert put(Document(url=url), gemini) == Document(url=url)
+
+
+def test_what_nobody_has_named_may_be_an_image() -> None:
+    assert put(Document(url=URL), gemini, media_type="image/png") == Image("image/png", DATA)
 
 
 def test_a_film_is_not_fetched() -> None:
