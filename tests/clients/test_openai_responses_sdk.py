@@ -132,6 +132,11 @@ async def ollama_server(peer: Peer, received: Received) -> None:
         await peer.send(answer(orjson.dumps({"models": [{**model, "digest": "d", "details": {}}]})))
         return
     body = orjson.loads(received.body)
+    if received.line.startswith("POST /api/show"):
+        found = body["model"] == "org/m1:7b"
+        told = b'{"details":{},"model_info":{}}' if found else b'{"error":"model \'nope\' not found"}'
+        await peer.send(answer(told, status="200 OK" if found else "404 Not Found"))
+        return
     vectors = VECTORS[: len(body["input"]) if isinstance(body["input"], list) else 1]
     await peer.send(answer(orjson.dumps({"model": "m1", "embeddings": vectors, "prompt_eval_count": 4})))
 
