@@ -44,15 +44,16 @@ from .common import (
     read_finish,
     read_sampling,
     read_stream,
-    read_usage,
+    read_whole,
     stop_string_of,
     unsent_stops,
     write_model,
     write_sampling,
     write_stream,
-    write_usage,
+    write_whole,
 )
 from .messages import MessageReader, write_call, write_messages, write_signature
+from .tools import nested, write_format, write_tools
 
 _MODES: dict[str, Literal["auto", "none", "required"]] = {"auto": "auto", "none": "none", "required": "required"}
 
@@ -178,9 +179,9 @@ def write_request(request: Request, config: Config) -> Written:
     body["messages"] = write_messages(request.turns, dropped, names)
     body.update(write_sampling(request, config, dropped))
     body.update(_write_limits(request, config, dropped))
-    body.update(write_tools(request, names))
+    body.update(write_tools(request, names, nested, function_fields))
     if request.output:
-        body["response_format"] = _write_format(request.output)
+        body["response_format"] = write_format(request.output, nested)
     effort = effort_of(request.reasoning)
     if effort:
         body["reasoning_effort"] = effort
@@ -205,45 +206,10 @@ def _write_limits(request: Request, config: Config, dropped: list[str]) -> dict[
     return body
 
 
-def write_tools(request: Request, names: Mapping[str, str]) -> dict[str, Any]:
-    """`tools` and what goes with them; `names` are those that the target is told another one for."""
-    if not request.tools:
-        return {}
-    body: dict[str, Any] = {"tools": [_write_tool(tool, names) for tool in request.tools]}
-    if request.tool_choice:
-        body["tool_choice"] = _write_choice(request.tool_choice, names)
-    if request.parallel_tool_calls is not None:
-        body["parallel_tool_calls"] = request.parallel_tool_calls
-    return body
-
-
-def _write_tool(tool: Tool, names: Mapping[str, str]) -> dict[str, Any]:
+def function_fields(tool: Tool) -> dict[str, Any]:
+    """What is said of a function besides its name."""
     fields = {"description": tool.description, "parameters": tool.schema, "strict": tool.strict}
-    function = {
-        "name": names.get(tool.name, tool.name),
-        **{name: value for name, value in fields.items() if value is not None},
-    }
-    return {"type": "function", "function": function}
-
-
-def _write_choice(choice: ToolChoice, names: Mapping[str, str]) -> str | dict[str, Any]:
-    if not choice.names:
-        return choice.mode
-    tools = [{"type": "function", "function": {"name": names.get(name, name)}} for name in choice.names]
-    if len(tools) == 1 and choice.mode == "required":
-        return tools[0]
-    return {"type": "allowed_tools", "allowed_tools": {"mode": choice.mode, "tools": tools}}
-
-
-def _write_format(output: OutputFormat) -> dict[str, Any]:
-    if output.kind == "json":
-        return {"type": "json_object"}
-    if output.kind != "schema":
-        raise BadRequest(f"this target cannot hold its answer to a {output.kind}", param="response_format")
-    schema: dict[str, Any] = {"name": output.name or "output", "schema": output.value}
-    if output.strict is not None:
-        schema["strict"] = output.strict
-    return {"type": "json_schema", "json_schema": schema}
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def effort_of(reasoning: ReasoningOptions | None) -> str | None:
@@ -259,8 +225,7 @@ def read_answer(body: Any, request: Request) -> Answer:
     """A target's whole answer; raises UpstreamBroken where it is none, or is an error with status 200."""
     names = tools_renamed(request, NAMES)
     choices = [_read_answer_choice(choice, request, names) for choice in read_choices(body)]
-    model = body.get("model")
-    return Answer(choices, read_usage(body.get("usage")), model if isinstance(model, str) else None)
+    return read_whole(body, choices)
 
 
 def _read_answer_choice(choice: Mapping[str, Any], request: Request, names: Mapping[str, str]) -> Choice:
@@ -290,13 +255,8 @@ def _text(message: Mapping[str, Any], name: str) -> str:
 
 def write_answer(answer: Answer, request: Request) -> dict[str, Any]:
     """A whole answer for a client."""
-    body = head(request, new_id("chatcmpl-"), "chat.completion")
-    body["model"] = request.model or answer.model or ""
-    body["choices"] = [_write_answer_choice(index, choice, request) for index, choice in enumerate(answer.choices)]
-    usage = write_usage(answer.usage)
-    if usage:
-        body["usage"] = usage
-    return body
+    choices = [_write_answer_choice(index, choice, request) for index, choice in enumerate(answer.choices)]
+    return write_whole(answer, request, head(request, new_id("chatcmpl-"), "chat.completion"), choices)
 
 
 def _write_answer_choice(index: int, choice: Choice, request: Request) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from mooltiproxy.mapping.dialect import Config
 from mooltiproxy.mapping.fields import Fields
 from mooltiproxy.mapping.gather import raise_failure
 from mooltiproxy.mapping.model_names import required_model
-from mooltiproxy.mapping.neutral import FinishReason, Request, Sampling, Usage
+from mooltiproxy.mapping.neutral import Answer, Choice, FinishReason, Request, Sampling, Usage
 from mooltiproxy.mapping.tool_names import NameRule
 
 NAMES = NameRule(re.compile(r"[a-zA-Z0-9_-]{1,64}"), re.compile(r"[^a-zA-Z0-9_-]"))
@@ -153,6 +153,21 @@ def read_choices(body: Any) -> list[dict[str, Any]]:
     if not isinstance(choices, list) or not choices or not all(isinstance(choice, dict) for choice in choices):
         raise UpstreamBroken("the target's answer has no choices")
     return sorted(choices, key=index_of)
+
+
+def read_whole(body: Mapping[str, Any], choices: list[Choice]) -> Answer:
+    """A whole answer whose choices have been read."""
+    model = body.get("model")
+    return Answer(choices, read_usage(body.get("usage")), model if isinstance(model, str) else None)
+
+
+def write_whole(
+    answer: Answer, request: Request, begun: dict[str, Any], choices: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """A whole answer for a client: `begun` is what `head` made, `choices` have been written."""
+    body = {**begun, "model": request.model or answer.model or "", "choices": choices}
+    usage = write_usage(answer.usage)
+    return {**body, "usage": usage} if usage else body
 
 
 def index_of(choice: Mapping[str, Any]) -> int:

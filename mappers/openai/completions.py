@@ -28,13 +28,13 @@ from .common import (
     read_finish,
     read_sampling,
     read_stream,
-    read_usage,
+    read_whole,
     stop_string_of,
     unsent_stops,
     write_model,
     write_sampling,
     write_stream,
-    write_usage,
+    write_whole,
 )
 from .stream import ChoiceEvent, ChunkReader, ChunkWriter
 
@@ -103,8 +103,7 @@ def _write_own(request: Request) -> dict[str, Any]:
 def read_answer(body: Any, request: Request) -> Answer:
     """A target's whole answer; raises UpstreamBroken where it is none, or is an error with status 200."""
     choices = [_read_choice(choice, request) for choice in read_choices(body)]
-    model = body.get("model")
-    return Answer(choices, read_usage(body.get("usage")), model if isinstance(model, str) else None)
+    return read_whole(body, choices)
 
 
 def _read_choice(choice: Mapping[str, Any], request: Request) -> Choice:
@@ -154,13 +153,8 @@ def write_logprobs(logprobs: list[TokenProbability] | None, offset: int = 0) -> 
 
 def write_answer(answer: Answer, request: Request) -> dict[str, Any]:
     """A whole answer for a client."""
-    body = head(request, new_id("cmpl-"), "text_completion")
-    body["model"] = request.model or answer.model or ""
-    body["choices"] = [_write_choice(index, choice) for index, choice in enumerate(answer.choices)]
-    usage = write_usage(answer.usage)
-    if usage:
-        body["usage"] = usage
-    return body
+    choices = [_write_choice(index, choice) for index, choice in enumerate(answer.choices)]
+    return write_whole(answer, request, head(request, new_id("cmpl-"), "text_completion"), choices)
 
 
 def _write_choice(index: int, choice: Choice) -> dict[str, Any]:

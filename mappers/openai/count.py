@@ -10,9 +10,10 @@ from mooltiproxy.mapping.neutral import CountAnswer, Request
 from mooltiproxy.mapping.tool_names import renamed_tools
 
 from . import responses
-from .chat import write_tools
+from .chat import function_fields
 from .common import NAMES, count_in, write_model
 from .messages import write_messages
+from .tools import nested, write_tools
 
 
 def write_request(request: Request, config: Config) -> Written:
@@ -40,7 +41,7 @@ def write_tokenize_request(request: Request, config: Config) -> Written:
     body: dict[str, Any] = write_model(request.model, config)
     body["messages"] = write_messages(request.turns, dropped, names)
     if request.tools:
-        body["tools"] = write_tools(request, names)["tools"]
+        body["tools"] = write_tools(request, names, nested, function_fields)["tools"]
     body["add_generation_prompt"] = True
     return Written(body, tuple(dropped))
 

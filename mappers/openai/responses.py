@@ -30,6 +30,7 @@ from .responses_items import ItemReader, write_items
 from .responses_output import REPEATED
 from .responses_reader import ResponseReader
 from .responses_writer import ResponseWriter
+from .tools import flat, write_format, write_tools
 
 _STATE = {
     "previous_response_id": "send the whole conversation in `input`",
@@ -227,7 +228,7 @@ def write_input(request: Request, config: Config, dropped: list[str]) -> dict[st
     return {
         **body,
         **write_items(request.turns, dropped, names),
-        **_write_tools(request, names),
+        **write_tools(request, names, flat, _function_fields),
         **_write_output(request),
     }
 
@@ -290,36 +291,14 @@ def _may_think(request: Request) -> bool:
     return any(isinstance(part, Reasoning) and own(OPENAI, part.signature) for part in parts)
 
 
-def _write_tools(request: Request, names: Mapping[str, str]) -> dict[str, Any]:
-    if not request.tools:
-        return {}
-    body: dict[str, Any] = {"tools": [_write_tool(tool, names) for tool in request.tools]}
-    if request.tool_choice:
-        body["tool_choice"] = _write_choice(request.tool_choice, names)
-    if request.parallel_tool_calls is not None:
-        body["parallel_tool_calls"] = request.parallel_tool_calls
-    return body
-
-
-def _write_tool(tool: Tool, names: Mapping[str, str]) -> dict[str, Any]:
-    """A function; `strict` is always said, since what is left out is strict here and nowhere else."""
-    written: dict[str, Any] = {"type": "function", "name": names.get(tool.name, tool.name)}
-    if tool.description is not None:
-        written["description"] = tool.description
-    return {**written, "parameters": tool.schema, "strict": bool(tool.strict)}
-
-
-def _write_choice(choice: ToolChoice, names: Mapping[str, str]) -> str | dict[str, Any]:
-    if not choice.names:
-        return choice.mode
-    tools = [{"type": "function", "name": names.get(name, name)} for name in choice.names]
-    if len(tools) == 1 and choice.mode == "required":
-        return tools[0]
-    return {"type": "allowed_tools", "mode": choice.mode, "tools": tools}
+def _function_fields(tool: Tool) -> dict[str, Any]:
+    """What is said of a function; `strict` always, since what is left out is strict here and nowhere else."""
+    described = {} if tool.description is None else {"description": tool.description}
+    return {**described, "parameters": tool.schema, "strict": bool(tool.strict)}
 
 
 def _write_output(request: Request) -> dict[str, Any]:
-    body: dict[str, Any] = {"text": {"format": _write_format(request.output)}} if request.output else {}
+    body: dict[str, Any] = {"text": {"format": write_format(request.output, flat)}} if request.output else {}
     effort = effort_of(request.reasoning)
     reasoning = {"effort": effort} if effort else {}
     if request.reasoning and request.reasoning.show:
@@ -327,15 +306,6 @@ def _write_output(request: Request) -> dict[str, Any]:
     if reasoning:
         body["reasoning"] = reasoning
     return body
-
-
-def _write_format(output: OutputFormat) -> dict[str, Any]:
-    if output.kind == "json":
-        return {"type": "json_object"}
-    if output.kind != "schema":
-        raise BadRequest(f"this target cannot hold its answer to a {output.kind}", param="response_format")
-    schema: dict[str, Any] = {"type": "json_schema", "name": output.name or "output", "schema": output.value}
-    return schema if output.strict is None else {**schema, "strict": output.strict}
 
 
 def read_answer(body: Any, request: Request) -> Answer:
