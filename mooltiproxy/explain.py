@@ -13,6 +13,7 @@ from mooltiproxy.mapping.dialect import Reply
 from mooltiproxy.mapping.json_edit import model_of, with_model
 from mooltiproxy.mapping.losses import shown
 from mooltiproxy.mapping.neutral import Asked
+from mooltiproxy.mapping.signatures import without_foreign
 from mooltiproxy.mapping.translate import Translated
 from mooltiproxy.routing import Route, Router, split_target
 from mooltiproxy.upstream.request import Plan, path_at_target, request_head
@@ -53,6 +54,8 @@ def explain(config: Config, question: Question) -> Iterator[str]:
     while other is not None and other.translation is not None:
         yield f"otherwise    {other.translation.description}, once the target has answered 404 or 405"
         other = other.fallback
+    if translation is None and route.entry.dialect and body is not None:
+        body = without_foreign(body)
     translated = None
     if translation is not None and (translation.bodiless or body is not None):
         asked = Asked(path, _path_model(route), {})

@@ -8,11 +8,20 @@ Gemini signs calls and texts, too. Where a client's API has a place for signatur
 them: before the call, or behind the text.
 """
 
+import base64
 from collections.abc import Iterable, Sequence
+from typing import Any
 
+from mooltiproxy.errors import BadRequest
+from mooltiproxy.mapping.bodies import dumps, loads_request
 from mooltiproxy.mapping.neutral import Part, Reasoning, Text, ToolCall, Turn
 
 _MARK = "mooltiproxy:"
+_BEGINS = (_MARK, base64.b64encode(_MARK.encode()).decode())
+"""What marked states begin with, to Gemini's clients as well."""
+_BEGIN_IN_JSON = tuple(f'"{begin}'.encode() for begin in _BEGINS)
+_FIELDS = ("signature", "encrypted_content", "thoughtSignature", "thought_signature")
+"""Where clients of the three APIs carry states."""
 
 ANTHROPIC = "anthropic"
 REDACTED = "anthropic.redacted"
@@ -104,3 +113,31 @@ def lost(turns: Iterable[Turn]) -> list[str]:
     calls = any(isinstance(part, ToolCall) and part.signature for part in parts)
     texts = any(isinstance(part, Text) and part.signature for part in parts)
     return [*(["messages.tool_calls.signature"] if calls else []), *(["messages.signature"] if texts else [])]
+
+
+def without_foreign(body: bytes) -> bytes:
+    """A body that passes to a target of the client's own API, without the thoughts of other vendors' models: the same
+    bytes where there are none, and where they are no JSON."""
+    if not any(mark in body for mark in _BEGIN_IN_JSON):
+        return body
+    try:
+        value = loads_request(body)
+    except BadRequest:
+        return body
+    own_only = _own_only(value)
+    return body if own_only == value else dumps(own_only)
+
+
+def _own_only(value: Any) -> Any:
+    """The value without marked thoughts in its lists, and without messages that held nothing else."""
+    if isinstance(value, dict):
+        return {name: _own_only(below) for name, below in value.items()}
+    if not isinstance(value, list):
+        return value
+    kept = [(one, _own_only(one)) for one in value if not _is_foreign(one)]
+    return [left for one, left in kept if left == one or [] not in (left.get("content"), left.get("parts"))]
+
+
+def _is_foreign(value: Any) -> bool:
+    states = [value.get(name) for name in _FIELDS] if isinstance(value, dict) else []
+    return any(isinstance(state, str) and state.startswith(_BEGINS) for state in states)

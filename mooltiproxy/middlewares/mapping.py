@@ -12,11 +12,14 @@ from mooltiproxy.mapping.attachments import Attachment, AttachmentsNeeded
 from mooltiproxy.mapping.bodies import loads_request
 from mooltiproxy.mapping.losses import shown
 from mooltiproxy.mapping.neutral import Asked
+from mooltiproxy.mapping.signatures import without_foreign
 from mooltiproxy.mapping.translate import Translated, Translation
 
 BODILESS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 FORM = "application/x-www-form-urlencoded"
 DROPPED = b"x-mooltiproxy-dropped"
+FOREIGN = "messages.signature"
+"""What a target's own clients lose where they bring thoughts of another vendor's model."""
 
 Fetch = Callable[[Sequence[str]], Awaitable[Mapping[str, Attachment]]]
 """Fetches images and documents by their URLs; raises BadRequest."""
@@ -39,18 +42,38 @@ def mapping(bodies: BodyLog | None, fetch: Fetch) -> Callable[..., Awaitable[web
                 exchange.translated = translated
                 raise EndpointMissing("the target does not have this path")
             exchange.translated = bodies.watched(exchange.id, translated) if bodies else translated
-            told = shown(translated.dropped, exchange.route.target.losses) if exchange.route else ()
-            if told:
-                exchange.headers.append((DROPPED, header_value(told)))
-                exchange.dropped = told
+            tell(exchange, shown(translated.dropped, exchange.route.target.losses) if exchange.route else ())
             if bodies:
                 bodies.write(exchange.id, "request of the client", await exchange.body())
                 bodies.write(exchange.id, f"request to the target ({translation.description})", translated.body)
             if translated.reply is not None:
                 return web.Response(body=translated.reply.body, content_type=translated.reply.media_type)
+        elif translation is None and exchange.route and exchange.route.entry.dialect and has_json(request):
+            forget_foreign(exchange, await exchange.body(), exchange.route.target.losses)
         return await handler(request)
 
     return middleware
+
+
+def has_json(request: web.BaseRequest) -> bool:
+    """Whether a request that passes has a body of plain JSON."""
+    plain = request.headers.get("Content-Encoding", "identity").lower() == "identity"
+    return plain and request.can_read_body and request.content_type == "application/json"
+
+
+def forget_foreign(exchange: Exchange, body: bytes, losses: Mapping[str, str]) -> None:
+    """Leave out of a body that passes what the proxy has marked as another vendor's, and name it."""
+    own = without_foreign(body)
+    if own is not body:
+        exchange.replace_body(own)
+        tell(exchange, shown((FOREIGN,), losses))
+
+
+def tell(exchange: Exchange, told: tuple[str, ...]) -> None:
+    """Name losses in the answer's header and in the log."""
+    if told:
+        exchange.headers.append((DROPPED, header_value(told)))
+        exchange.dropped = told
 
 
 def takes(translation: Translation, request: web.BaseRequest) -> bool:

@@ -1,3 +1,6 @@
+import base64
+
+import orjson
 import pytest
 
 from mooltiproxy.mapping.neutral import Part, Reasoning, Text, ToolCall, Turn
@@ -13,6 +16,7 @@ from mooltiproxy.mapping.signatures import (
     own,
     restored,
     shown,
+    without_foreign,
 )
 
 
@@ -82,3 +86,41 @@ def test_what_other_targets_do_not_take_is_named() -> None:
         "messages.signature",
     ]
     assert lost([said(Text("Hi"), ToolCall("a", "f", "{}"))]) == []
+
+
+def passed(body: object) -> object:
+    return orjson.loads(without_foreign(orjson.dumps(body)))
+
+
+GEMINIS, CLAUDES = str(mark(GEMINI_CALL, "S1")), "c2ln"
+
+
+def test_thoughts_of_others_are_taken_out_of_messages_that_pass() -> None:
+    own = {"type": "thinking", "thinking": "Hm.", "signature": CLAUDES}
+    call = {"type": "tool_use", "id": "a", "name": "f", "input": {"n": 1.0}}
+    foreign = {"type": "thinking", "thinking": "", "signature": GEMINIS}
+    asked = {"role": "user", "content": []}
+    messages = [
+        asked,
+        {"role": "assistant", "content": [own, foreign, call]},
+        {"role": "assistant", "content": [foreign]},
+    ]
+    assert passed({"messages": messages}) == {"messages": [asked, {"role": "assistant", "content": [own, call]}]}
+
+
+def test_thoughts_of_others_are_taken_out_of_items_and_contents_that_pass() -> None:
+    foreign = {"type": "reasoning", "summary": [], "encrypted_content": GEMINIS}
+    own = {"type": "reasoning", "summary": [], "encrypted_content": "gAAAA"}
+    assert passed({"input": [foreign, own]}) == {"input": [own]}
+    inside = base64.b64encode(str(mark(ANTHROPIC, CLAUDES)).encode()).decode()
+    parts = [{"text": "Hm.", "thought": True, "thoughtSignature": inside}, {"text": "Hi", "thoughtSignature": "c2ln"}]
+    assert passed({"contents": [{"role": "model", "parts": parts}]}) == {
+        "contents": [{"role": "model", "parts": parts[1:]}]
+    }
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"a": 1.0,  "b": "mooltiproxy: x"}', b'["mooltiproxy:', b'{"text": "mooltiproxy:x"}', b""]
+)
+def test_whatever_else_passes_is_not_touched(body: bytes) -> None:
+    assert without_foreign(body) is body
