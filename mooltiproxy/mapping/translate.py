@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from mooltiproxy.errors import InternalError, NotFound
+from mooltiproxy.errors import BadRequest, InternalError, NotFound
 from mooltiproxy.mapping.answers import (
     MEDIA_TYPES,
     STREAMING_MEDIA,
@@ -176,13 +176,16 @@ def framed_whole(framing: Framing, events: list[Any]) -> bytes:
 
 
 def adapted(request: Request, kind: str) -> tuple[str, ...]:
-    """Make a prompt a user's message for a target that only chats; names what that leaves out."""
+    """Make a prompt a user's message for a target that only chats; names what that leaves out. Raises BadRequest for a
+    suffix: text to be filled in before it is another answer than the one that a chat gives."""
     if kind == "text" or request.prompt is None:
         return ()
+    if request.suffix:
+        raise BadRequest("suffix: this target only chats, and fills in no text before a suffix", param="suffix")
     request.turns = [Turn("user", [Text(request.prompt)])]
     request.prompt = None
-    dropped = tuple(name for name in ("suffix", "echo") if getattr(request, name))
-    request.suffix, request.echo = None, False
+    dropped = ("echo",) if request.echo else ()
+    request.echo = False
     return dropped
 
 

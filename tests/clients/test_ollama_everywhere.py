@@ -169,8 +169,9 @@ async def test_a_suffix_reaches_a_server_that_fills_in(tmp_path: Path) -> None:
     assert (told.response, heard[0].prompt) == (HI_THERE.text, "def add(")
 
 
-async def test_a_suffix_is_refused_by_name_where_nothing_fills_in(tmp_path: Path) -> None:
-    async with client("tgi", tmp_path) as (api, _):
+@pytest.mark.parametrize("name", ["anthropic", "gemini", "tgi"])
+async def test_a_suffix_is_refused_by_name_where_nothing_fills_in(tmp_path: Path, name: str) -> None:
+    async with client(name, tmp_path) as (api, _):
         with pytest.raises(ollama.ResponseError, match="suffix"):
             await api.generate("m1", "def add(", suffix="return c")
 

@@ -341,9 +341,15 @@ def test_what_a_message_cannot_say_is_refused_by_the_chats_name_for_it() -> None
 
 
 def test_a_legacy_prompt_becomes_a_users_message() -> None:
-    translated = request(completions.endpoint, messages.endpoint, {"model": "m1", "prompt": "Once upon", "suffix": "."})
+    translated = request(completions.endpoint, messages.endpoint, {"model": "m1", "prompt": "Once upon", "echo": True})
     assert sent(translated)["messages"] == [{"role": "user", "content": "Once upon"}]
-    assert "suffix" in translated.dropped
+    assert "echo" in translated.dropped
+
+
+def test_text_before_a_suffix_is_nothing_that_a_chat_fills_in() -> None:
+    with pytest.raises(BadRequest) as caught:
+        request(completions.endpoint, messages.endpoint, {"model": "m1", "prompt": "Once upon", "suffix": "."})
+    assert caught.value.param == "suffix"
 
 
 def test_every_endpoint_of_the_dialect_is_there() -> None:
