@@ -183,13 +183,13 @@ def _read_file(part: Fields) -> Document:
 
 
 def write_items(turns: Sequence[Turn], dropped: list[str], names: Mapping[str, str]) -> dict[str, Any]:
-    """`instructions` (the system text that the conversation begins with, if any) and `input`.
+    """`instructions` (the system text that the conversation begins with, if any) and `input`, which is never empty.
 
     Names what is left out in `dropped`; raises BadRequest for a part that has no form here. `names` are those of
     functions that the target is told another one for.
     """
     body: dict[str, Any] = {}
-    if turns and turns[0].role == "system" and all(isinstance(part, Text) for part in turns[0].parts):
+    if len(turns) > 1 and turns[0].role == "system" and all(isinstance(part, Text) for part in turns[0].parts):
         body["instructions"] = _joined(turns[0].parts)
         turns = turns[1:]
     dropped += lost(turns)

@@ -24,6 +24,7 @@ from . import (
     strict_gemini,
     strict_ollama,
     strict_openai,
+    strict_responses,
     strict_tgi,
 )
 from .clients import Client, Seen
@@ -40,7 +41,7 @@ CLIENTS = (
     client_ollama.GENERATE,
     client_text.GENERATE,
 )
-TARGETS = (strict_openai, strict_anthropic, strict_ollama, strict_gemini, strict_tgi)
+TARGETS = (strict_openai, strict_responses, strict_anthropic, strict_ollama, strict_gemini, strict_tgi)
 COUNTS = ("prompt", "answer", "cached", "reasoning")
 UNSENT = {"tools": "tools", "thinks": "reasoning_effort", "images": "messages", "schema": "response_format"}
 """How the ledger names what a target was not told."""
@@ -91,7 +92,8 @@ def _outcome(client: Client, target: ModuleType, feature: Feature, *, stream: bo
         return Outcome(refused=refusal.param)
     need(translated.streaming is stream, "whether it streams is lost")
     heard = target.hear(orjson.loads(translated.body), translated.path)
-    check_heard(replace(ASKED[feature], streams=stream), heard, translated.dropped)
+    asked = replace(ASKED[feature], streams=stream)
+    check_heard(asked if target.STOPS else replace(asked, stop=()), heard, translated.dropped)
     if feature is Feature.ERROR:
         check_error(client, target)
         return Outcome(translated.dropped)
@@ -111,7 +113,8 @@ def _answered(
         need(seen.told.text == told.text, "the text before the error is lost")
         return ()
     need(seen.error is None, f"failed: {seen.error}")
-    check_seen(told, seen.told, target.TELLS, client.knows)
+    hung_up = stream and told.stop_string is not None and not target.STOPS
+    check_seen(told, seen.told, target.TELLS - set(COUNTS) if hung_up else target.TELLS, client.knows)
     unsaid = target.TELLS - client.knows
     return tuple(name for name in COUNTS if name in unsaid) if feature is Feature.USAGE else ()
 

@@ -4,10 +4,10 @@ import base64
 from collections.abc import Mapping
 
 from .ledger import Leaf, Rule, Sent
-from .rules_openai import drawn, one_model, streaming, structure
+from .rules_openai import OPENAI, drawn, one_model, stop, streaming, structure
 
 MODES = {
-    "openai": {"auto": "auto", "any": "required", "none": "none"},
+    **dict.fromkeys(OPENAI, {"auto": "auto", "any": "required", "none": "none"}),
     "gemini": {"auto": "AUTO", "any": "ANY", "none": "NONE"},
 }
 
@@ -54,7 +54,7 @@ def offered(leaf: Leaf, sent: Sent) -> bool:
 
 def thinking(leaf: Leaf, sent: Sent) -> bool:
     """How much to think is a word, a level, a budget or a switch; a model that is to choose need not be told."""
-    names = ("reasoning_effort", "think", "thinkingConfig", "thinking")
+    names = ("reasoning_effort", "reasoning", "think", "thinkingConfig", "thinking")
     return sent.asked["thinking"]["type"] == "adaptive" or any(name in _keys(sent) for name in names)
 
 
@@ -101,6 +101,7 @@ RULES: Mapping[str, Rule] = {
     "thinking.budget_tokens": thinking,
     "thinking.display": shown,
     "output_config.effort": effort,
+    "stop_sequences[]": stop,
     "stream": streaming,
     "metadata": user,
 }

@@ -6,6 +6,9 @@ import orjson
 
 from .ledger import Leaf, Rule, Sent
 
+OPENAI = ("openai", "openai responses")
+LOGPROBS = "message.output_text.logprobs"
+
 
 def structure(leaf: Leaf, sent: Sent) -> bool:
     """A word that says what its neighbours are: the target's API has others, which its strict server reads."""
@@ -51,7 +54,7 @@ def sound(leaf: Leaf, sent: Sent) -> bool:
 
 def label(leaf: Leaf, sent: Sent) -> bool:
     """The name of a schema is for people: an API without a place for it loses nothing."""
-    return sent.target != "openai" or sent.has(leaf.value)
+    return sent.target not in OPENAI or sent.has(leaf.value)
 
 
 def detail(leaf: Leaf, sent: Sent) -> bool:
@@ -63,14 +66,14 @@ def flag(*names: str) -> Rule:
     """False is what a flag is where it is absent; the target may have another name for it."""
 
     def is_kept(leaf: Leaf, sent: Sent) -> bool:
-        return leaf.value is False or any(sent.says(name, True) for name in names)
+        return leaf.value is False or any(sent.says(name, True) for name in names) or sent.has(LOGPROBS)
 
     return is_kept
 
 
 def held(leaf: Leaf, sent: Sent) -> bool:
     """A schema that is to be followed in any case; the other APIs know none that need not."""
-    return sent.target != "openai" or sent.says("strict", leaf.value)
+    return sent.target not in OPENAI or sent.says("strict", leaf.value)
 
 
 def arguments(leaf: Leaf, sent: Sent) -> bool:
@@ -86,7 +89,7 @@ MODES = {
 
 def choice(leaf: Leaf, sent: Sent) -> bool:
     """A choice among tools is a word of the target's, or made by what is offered; `auto` is every API's default."""
-    if sent.target == "openai":
+    if sent.target in OPENAI:
         return sent.says("tool_choice", leaf.value)
     if sent.target in MODES:
         wanted = MODES[sent.target][leaf.value]
@@ -114,19 +117,20 @@ def offered(leaf: Leaf, sent: Sent) -> bool:
 
 def _limits(sent: Sent) -> bool:
     choice = sent.asked.get("tool_choice")
-    return sent.target != "openai" and (choice == "none" or isinstance(choice, dict))
+    return sent.target not in OPENAI and (choice == "none" or isinstance(choice, dict))
 
 
 def output(leaf: Leaf, sent: Sent) -> bool:
     """The kind of an answer's text: text needs no word, JSON has one, a schema speaks for itself."""
-    wanted = {"openai": {"type": "json_object"}, "ollama": "json", "gemini": "application/json"}.get(sent.target)
+    words = {"ollama": "json", "gemini": "application/json", **dict.fromkeys(OPENAI, {"type": "json_object"})}
+    wanted = words.get(sent.target)
     return leaf.value != "json_object" or sent.has(wanted)
 
 
 def effort(leaf: Leaf, sent: Sent) -> bool:
     """How much to think is a word, a level, a budget or a switch."""
-    if sent.target == "openai":
-        return sent.says("reasoning_effort", leaf.value)
+    if sent.target in OPENAI:
+        return sent.says("reasoning_effort" if sent.target == "openai" else "effort", leaf.value)
     if sent.target == "ollama":
         levels = {"none": False, "minimal": "low", "xhigh": "max"}
         return sent.says("think", levels.get(leaf.value, leaf.value))
@@ -151,6 +155,11 @@ def counted(leaf: Leaf, sent: Sent) -> bool:
 def limit(leaf: Leaf, sent: Sent) -> bool:
     """No alternatives beside the chosen token: that is what an API gives that is not asked for any."""
     return leaf.value == 0 or sent.has(leaf.value)
+
+
+def stop(leaf: Leaf, sent: Sent) -> bool:
+    """Responses has no stop strings: the proxy cuts the answer at them."""
+    return sent.target == "openai responses" or sent.has(leaf.value)
 
 
 def speaker(leaf: Leaf, sent: Sent) -> bool:
@@ -187,6 +196,8 @@ RULES: Mapping[str, Rule] = {
     "presence_penalty": default(0),
     "frequency_penalty": default(0),
     "reasoning_effort": effort,
+    "stop": stop,
+    "stop[]": stop,
     "stream": streaming,
     "include_usage": counted,
     "logprobs": flag("logprobs", "responseLogprobs"),

@@ -17,6 +17,7 @@ DIALECT = dialect
 CONFIG = {"url": "https://api.anthropic.com"}
 MEDIA_TYPE = "text/event-stream"
 TELLS = frozenset(("prompt", "answer", "cached", "reasoning", "ids", "thought", "stop_string"))
+STOPS = True
 
 CACHE = {"type": "ephemeral", "ttl?": ("5m", "1h")}
 TEXT = {"type": "text", "text": filled, "cache_control?": CACHE, "citations?": list}

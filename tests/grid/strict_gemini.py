@@ -16,6 +16,7 @@ DIALECT = dialect
 CONFIG = {"url": "https://generativelanguage.googleapis.com/v1beta"}
 MEDIA_TYPE = "text/event-stream"
 TELLS = frozenset(("prompt", "answer", "cached", "reasoning", "ids", "thought"))
+STOPS = True
 
 FUNCTION_NAME = matching(r"[a-zA-Z_][a-zA-Z0-9_.:-]{0,127}")
 BLOB = {"mimeType": matching(r"\w+/[\w.+-]+"), "data": is_base64, "displayName?": str}

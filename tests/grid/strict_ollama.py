@@ -19,6 +19,7 @@ DIALECT = dialect
 CONFIG = {"url": "http://127.0.0.1:11434"}
 MEDIA_TYPE = "application/x-ndjson"
 TELLS = frozenset(("prompt", "answer", "ids", "thought"))
+STOPS = True
 
 INTEGERS = "num_keep seed num_predict top_k repeat_last_n num_ctx num_batch num_gpu main_gpu num_thread".split()
 NUMBERS = "top_p min_p typical_p temperature repeat_penalty presence_penalty frequency_penalty".split()

@@ -4,23 +4,25 @@
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import orjson
 
-from mappers.openai import dialect
+from mappers.openai import chat, completions, dialect
 from mooltiproxy.mapping.framing import encode_sse
 
 from .conversation import MESSAGE, Asked, Call, Told, pieces_of
 from .shapes import at_least, between, check, filled, is_base64, matching, need
 
 NAME = "openai"
-DIALECT = dialect
+DIALECT = replace(dialect, endpoints=(chat.endpoint, completions.endpoint))
 CONFIG = {"url": "https://api.openai.com/v1"}
 MEDIA_TYPE = "text/event-stream"
 TELLS = frozenset(("prompt", "answer", "cached", "reasoning", "ids", "thought"))
+STOPS = True
 
 FUNCTION_NAME = matching(r"[a-zA-Z0-9_-]{1,64}")
 TEXTS = (str, [{"type": "text", "text": str}])

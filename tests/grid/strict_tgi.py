@@ -14,6 +14,7 @@ DIALECT = dialect
 CONFIG = {"url": "http://127.0.0.1:8080", "template": "HumanResponse"}
 MEDIA_TYPE = "text/event-stream"
 TELLS = frozenset(("prompt", "answer", "stop_string"))
+STOPS = True
 
 
 def positive(value: Any) -> bool:

@@ -22,9 +22,9 @@ What becomes of a request and its answer where the client speaks one API and the
 | untold | It is in the target's answer, but the client's API has no place for it. |
 | - | The client's API cannot ask for this. |
 
-A server that has OpenAI's Responses gets them as they are; here it has chat completions only. The targets take nothing
-but what their APIs know; those of OpenAI, Anthropic and Gemini are the vendors themselves. Clients of TGI name a
-`model`, which TGI has no use for and the other targets need.
+A target `openai` has chat completions and legacy completions, one `openai responses` has Responses; a server that has
+all of them gets all as they are. The targets take nothing but what their APIs know; those of OpenAI, Anthropic and
+Gemini are the vendors themselves. Clients of TGI name a `model`, which TGI has no use for and the other targets need.
 """
 ABOUT = {
     Feature.PLAIN: "A question with a temperature, answered whole.",
@@ -37,7 +37,8 @@ ABOUT = {
     Feature.IMAGE: "A picture in base64.",
     Feature.REASONING: "An effort or a budget for thinking, and the thoughts' text in the answer.",
     Feature.SCHEMA: "An answer that must follow a JSON Schema.",
-    Feature.STOP: "A stop string, and an answer that ends at it.",
+    Feature.STOP: "A stop string, and an answer that ends at it. Responses has none: the proxy cuts there, and does "
+    "not wait for the rest of a stream, nor for its usage.",
     Feature.LENGTH: "A limit of tokens, and an answer that ends at it.",
     Feature.USAGE: "Tokens of the prompt, of it cached, of the answer, of it reasoning.",
     Feature.ERROR: "A target that answers with status 429.",
@@ -62,10 +63,7 @@ def _cell(client: Client, target: ModuleType, feature: Feature) -> str:
     if feature not in client.bodies:
         return "-"
     found = outcomes(client, target, feature)
-    return "as is" if client.endpoint in target.DIALECT.endpoints and client.name != RESPONSES else _words(found)
-
-
-RESPONSES = "openai responses"
+    return "as is" if client.endpoint in target.DIALECT.endpoints else _words(found)
 
 
 def _words(found: dict[bool, Outcome]) -> str:

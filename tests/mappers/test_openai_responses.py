@@ -636,3 +636,9 @@ def test_what_the_api_knows_is_the_same_after_a_round_trip(fields: dict[str, Any
     body["include"] = sorted({*body["include"], "reasoning.encrypted_content"})
     assert again.body == body
     assert again.dropped == ()
+
+
+def test_a_system_message_alone_is_input_since_there_must_be_some() -> None:
+    body = written(Turn("system", [Text("Be brief.")]))
+    assert body["input"] == [{"type": "message", "role": "system", "content": "Be brief."}]
+    assert "instructions" not in body
