@@ -215,8 +215,13 @@ class Relay:
         raise error
 
     def _has_fallback(self) -> bool:
+        """Whether there is another way to ask; what another method is refused says nothing about the endpoint."""
         route = self._exchange.route
-        return route is not None and route.entry.fallback is not None
+        fallback = route.entry.fallback if route is not None else None
+        if fallback is None:
+            return False
+        method = "GET" if fallback.translation is not None and fallback.translation.bodiless else "POST"
+        return self._exchange.request.method == method
 
     def _learn_or_tell(self) -> None:
         """A path that is missing is learned; a model that is missing is the client's business."""

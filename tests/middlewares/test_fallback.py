@@ -165,3 +165,22 @@ async def test_the_health_of_a_server_that_has_no_such_path_is_whether_it_lists_
         async with running.client.get("/health") as told:
             assert told.status == 200
     assert [request.line.split()[1] for request in target.requests] == ["/health", "/v1/models"]
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/v1/chat/completions"), ("HEAD", "/v1/models")])
+async def test_nothing_is_learned_from_a_method_that_the_endpoint_does_not_have(method: str, path: str) -> None:
+    async def strict_about_methods(peer: Peer, received: Received) -> None:
+        if received.line.startswith(f"{method} "):
+            await peer.send(answer(b"", status="405 Method Not Allowed"))
+        elif received.line.split()[1] == path:
+            await peer.send(answer(orjson.dumps(CHAT_ANSWER)))
+        else:
+            await peer.send(MISSING)
+
+    asks = {"method": "GET"} if method == "HEAD" else {"method": "POST", "json": {"model": "m", "messages": []}}
+    async with upstream(strict_about_methods) as target, proxy(speaking(target.url)) as running:
+        async with running.client.request(method, path) as refused:
+            assert refused.status == 405
+        async with running.client.request(**asks, url=path) as answered:
+            assert answered.status == 200
+    assert [request.line.split()[1] for request in target.requests] == [path, path]
