@@ -45,7 +45,7 @@ def mapping(bodies: BodyLog | None, fetch: Fetch) -> Callable[..., Awaitable[web
             tell(exchange, shown(translated.dropped, exchange.route.target.losses) if exchange.route else ())
             if bodies:
                 bodies.write(exchange.id, "request of the client", await exchange.body())
-                bodies.write(exchange.id, f"request to the target ({translation.description})", translated.body)
+                bodies.write(exchange.id, *what_follows(translation, translated))
             if translated.reply is not None:
                 return web.Response(body=translated.reply.body, content_type=translated.reply.media_type)
         elif translation is None and exchange.route and exchange.route.entry.dialect and has_json(request):
@@ -53,6 +53,13 @@ def mapping(bodies: BodyLog | None, fetch: Fetch) -> Callable[..., Awaitable[web
         return await handler(request)
 
     return middleware
+
+
+def what_follows(translation: Translation, translated: Translated) -> tuple[str, bytes]:
+    """What the log calls the body that a translated request becomes, and the body."""
+    if translated.reply is not None:
+        return "answer of the proxy itself", translated.reply.body
+    return f"request to the target ({translation.description})", translated.body
 
 
 def has_json(request: web.BaseRequest) -> bool:

@@ -97,3 +97,14 @@ def test_one_model_is_asked_for_where_the_target_can_be_asked_for_one() -> None:
     assert description(entries("ollama")["/v1/models/{model}"]) == "openai model to ollama show"
     assert description(entries("openai")["/api/show"]) == "ollama show to openai model"
     assert description(entries("gemini")["/api/show"]) == "ollama show to gemini model"
+
+
+async def test_debug_logs_what_the_proxy_answers_in_a_targets_place(caplog: pytest.LogCaptureFixture) -> None:
+    config = one(speaks="openai") | {"system": {"debug": True}}
+    with caplog.at_level("INFO", "mooltiproxy.bodies"):
+        async with proxy(config) as running:
+            async with running.client.post("/api/generate", json={"model": "m"}) as told:
+                assert (await told.json(content_type=None))["done_reason"] == "load"
+    logged = "\n".join(caplog.messages)
+    assert "answer of the proxy itself" in logged
+    assert "request to the target" not in logged
