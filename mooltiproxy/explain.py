@@ -8,6 +8,7 @@ import orjson
 from mooltiproxy.config.model import Config
 from mooltiproxy.errors import BadRequest, ProxyError
 from mooltiproxy.mapping.answers import MEDIA_TYPES
+from mooltiproxy.mapping.attachments import AttachmentsNeeded
 from mooltiproxy.mapping.bodies import loads_request
 from mooltiproxy.mapping.dialect import Reply
 from mooltiproxy.mapping.json_edit import model_of, with_model
@@ -59,7 +60,12 @@ def explain(config: Config, question: Question) -> Iterator[str]:
     translated = None
     if translation is not None and (translation.bodiless or body is not None):
         asked = Asked(path, _path_model(route), {})
-        translated = translation.request(None if translation.bodiless else loads_request(body or b""), asked)
+        try:
+            translated = translation.request(None if translation.bodiless else loads_request(body or b""), asked)
+        except AttachmentsNeeded as needed:
+            yield f"fetched      {' '.join(needed.urls)}"
+            yield "             first, which explain does not do: put the data into the body to see the request"
+            return
         yield f"dropped      {'; '.join(shown(translated.dropped, route.target.losses)) or 'nothing'}"
         if translated.reply is not None:
             yield _of_ourselves(translated.reply)

@@ -112,3 +112,12 @@ def test_a_request_that_no_target_is_asked_for_shows_its_answer() -> None:
     *_, dropped, last = explained("http://127.0.0.1:1", path="/api/chat", body=b'{"model": "m", "keep_alive": 0}')
     assert dropped == "dropped      keep_alive"
     assert last.startswith("answer       of the proxy itself: {") and '"done_reason":"unload"' in last
+
+
+def test_what_would_be_fetched_first_is_told() -> None:
+    config = from_data(config_for("http://127.0.0.1:1"), Path(), {})
+    document = {"type": "document", "source": {"type": "url", "url": "https://example.com/a.pdf"}}
+    body = {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": [document]}]}
+    lines = list(explain(config, Question("/v1/messages", "two", body=orjson.dumps(body))))
+    assert "fetched      https://example.com/a.pdf" in lines
+    assert not any(line.startswith("> ") for line in lines)
