@@ -134,17 +134,25 @@ class InternalError(ProxyError):
 
 
 class UpstreamError(ProxyError):
-    """The target answered with an error of its own, or could not answer."""
+    """The target answered with an error of its own, or could not answer.
+
+    `fault` is the word that it is counted under, where the target has not kept to HTTP or to its API.
+    """
 
     status = 502
+    fault = ""
 
 
 class UpstreamBroken(UpstreamError):
     """The target's answer cannot be read, or ended too early."""
 
+    fault = "broken"
+
 
 class UpstreamRefused(UpstreamError):
     """The target does not accept the key that we hold for it."""
+
+    fault = "credentials"
 
 
 class EndpointMissing(UpstreamError):
@@ -156,8 +164,11 @@ class EndpointMissing(UpstreamError):
 class UpstreamUnreachable(UpstreamError):
     """No connection: nothing of the request was sent."""
 
+    fault = "unreachable"
+
 
 class UpstreamTimeout(UpstreamError):
     """The target was silent for longer than `timeout` allows."""
 
     status = 504
+    fault = "timeout"

@@ -55,6 +55,7 @@ class Exchange:
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)  # anyone: headers for whatever answer is sent
     status: int = 0  # forwarder: the status that was sent, 0 before
     sent: int = 0  # forwarder: bytes of body written to the client
+    fault: str = ""  # forwarder: in what way the target failed us, by `UpstreamError.fault`
     error: str = ""  # server, forwarder: why it ended badly, for the log
     _body: bytes | None = None
 

@@ -10,9 +10,10 @@ from collections.abc import Callable
 
 from mooltiproxy.bans import Bans
 from mooltiproxy.config.model import TLS, Config
-from mooltiproxy.endpoints import ENDPOINTS
+from mooltiproxy.endpoints import OPEN, endpoints
 from mooltiproxy.errors import ConfigError, Problem
 from mooltiproxy.listener import Current, Listener
+from mooltiproxy.metrics import Metrics
 from mooltiproxy.middlewares import Parts, build_chain
 from mooltiproxy.middlewares.access_log import AccessLog
 from mooltiproxy.routing import Router
@@ -63,6 +64,7 @@ class Server:
         self._session = PooledSession()
         self._bans = Bans(config.cerbere.max_tries, config.cerbere.ban)
         self._log = AccessLog(sys.stdout)
+        self._metrics = Metrics()
         self._listener = Listener(self._current(config))
         self._stop = asyncio.Event()
 
@@ -101,9 +103,9 @@ class Server:
         if not config.system.masterkey:
             raise ConfigError(Problem(NO_KEY))
         router = Router(config)
-        forwarder = Forwarder(config, self._session, router.dialect_of)
+        forwarder = Forwarder(config, self._session, router.dialect_of, self._metrics)
         attachments = AttachmentFetcher(self._session, allow_private=config.system.private_images)
-        parts = Parts(config, router, self._bans, self._log, ENDPOINTS, attachments)
+        parts = Parts(config, router, self._bans, self._log, endpoints(self._metrics), OPEN, attachments)
         return Current(build_chain(parts, forwarder.forward), router, config.system.max_body)
 
     async def drain(self) -> None:

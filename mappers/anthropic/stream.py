@@ -61,6 +61,7 @@ class MessagesReader(VerbatimReader):
 
     def __init__(self, request: Request) -> None:
         self.done = False
+        self._repairs = request.repairs
         self._cutter = StopCutter(unsent_stops(request))
         self.watched = self._cutter.firsts
         self._names = tools_renamed(request, NAMES)
@@ -190,9 +191,14 @@ class MessagesReader(VerbatimReader):
         if reason is None or self._finished:
             return reports
         self._finished = True
+        if self._blocks:
+            self._repairs.add("block_end")
         closing = [last for index in list(self._blocks) for last in self._stop(index)] + self._held()
         stop = _string(_object(event, "delta").get("stop_sequence")) or None
-        return [*closing, Finish(read_finish_of(reason, self._last_arguments), stop), *reports]
+        finish = read_finish_of(reason, self._last_arguments)
+        if finish != reason:
+            self._repairs.add("finish_reason")
+        return [*closing, Finish(finish, stop), *reports]
 
     def _keep_usage(self, usage: Any) -> None:
         """Counts are totals so far: each report counts more than the ones before it, as far as it goes."""

@@ -240,7 +240,10 @@ def _read_answer_choice(choice: Mapping[str, Any], request: Request, names: Mapp
     parts += [Text(text)] if text else []
     parts += [Refusal(refusal)] if refusal else []
     parts += [] if stop else calls
-    reason = read_finish_of(read_finish(choice.get("finish_reason")) or "stop", calls[-1].arguments if calls else None)
+    said = read_finish(choice.get("finish_reason")) or "stop"
+    reason = read_finish_of(said, calls[-1].arguments if calls else None)
+    if reason != said:
+        request.repairs.add("finish_reason")
     stop_string = stop or stop_string_of(choice)
     return Choice(parts, "stop" if stop else reason, stop_string, read_logprobs(choice.get("logprobs")))
 

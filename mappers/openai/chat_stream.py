@@ -142,7 +142,10 @@ class ChatReader(ChunkReader):
             events += [TextDelta(rest, index)] if rest else []
             known = self._calls.get(index)
             last = "".join(known.arguments[-1]) if known and known.arguments else None
-            events.append(Finish(read_finish_of(reason, last), stop_string_of(choice), index))
+            finish = read_finish_of(reason, last)
+            if finish != reason:
+                self._repairs.add("finish_reason")
+            events.append(Finish(finish, stop_string_of(choice), index))
         return events
 
     def _texts(
@@ -166,6 +169,8 @@ class ChatReader(ChunkReader):
         events: list[StreamEvent] = []
         for fragment in fragments if isinstance(fragments, list) else ():
             if isinstance(fragment, dict):
+                if not isinstance(fragment.get("index"), int):
+                    self._repairs.add("call_index")
                 events += self._fragment(known, index, fragment)
         function = delta.get("function_call")
         if isinstance(function, dict):
@@ -179,6 +184,8 @@ class ChatReader(ChunkReader):
         events: list[StreamEvent] = []
         if number == len(known.ids):
             call = _read_call({**fragment, "function": {"name": function.get("name")}}, self._names)
+            if call.id != fragment.get("id"):
+                self._repairs.add("call_id")
             known.ids.append(call.id)
             known.arguments.append([])
             events.append(CallStart(number, call.id, call.name, index, call.signature))

@@ -34,6 +34,7 @@ class ChunkReader(VerbatimReader):
 
     def __init__(self, request: Request) -> None:
         self.done = False
+        self._repairs = request.repairs
         self._expected = request.sampling.n or 1
         self._stops = unsent_stops(request)
         self.watched = StopCutter(self._stops).firsts
@@ -53,6 +54,7 @@ class ChunkReader(VerbatimReader):
         if event == DONE:
             return self._close()
         if not isinstance(event, dict):
+            self._repairs.add("event")
             return []
         failure = failure_in(event)
         if failure:
@@ -69,7 +71,10 @@ class ChunkReader(VerbatimReader):
 
     def end(self) -> list[StreamEvent]:
         """A `Failure` unless every choice has finished: an end mark alone proves nothing."""
-        return [] if self.done or self._over else self._close()
+        if self.done or self._over:
+            return []
+        self._repairs.add("end_mark")
+        return self._close()
 
     def _open(self, choice: Mapping[str, Any]) -> list[StreamEvent]:
         index = index_of(choice)

@@ -1,13 +1,23 @@
-"""The proxy's own endpoints, one file each; those here need no key."""
+"""The proxy's own endpoints, one file each."""
 
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
 from mooltiproxy.endpoints.health import live, ready
+from mooltiproxy.endpoints.metrics import metrics
+from mooltiproxy.metrics import Metrics
 
-ENDPOINTS: dict[str, Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]] = {
+Endpoint = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+OPEN: dict[str, Endpoint] = {
     "/ping": live,
     "/-/live": live,
     "/-/ready": ready,
 }
+"""Those that need no key."""
+
+
+def endpoints(counted: Metrics) -> dict[str, Endpoint]:
+    """All of them, by path."""
+    return {**OPEN, "/-/metrics": metrics(counted)}

@@ -201,7 +201,8 @@ class Request:
     """One question to a model: a conversation (`turns`) or a bare `prompt`.
 
     `answer_fields` are the header fields of the target's answer, by lower-case name, once it has begun. `extra` holds
-    the fields of the source dialect that have no place here, so that they can be named as dropped. `functions_api` is
+    the fields of the source dialect that have no place here, so that they can be named as dropped. `repairs` are the
+    names of what was wrong in the answer and put right by its reader. `functions_api` is
     set for clients of OpenAI's deprecated `functions`, who read only `function_call` in answers. `template_stops` are
     the stop strings of a prompt template: set by the writer that renders the conversation, and cut from the answer by
     the reader of the same dialect. `framing` is how the client wants its stream framed, None for its endpoint's way.
@@ -231,6 +232,7 @@ class Request:
     repeats: Mapping[str, Any] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
     answer_fields: Mapping[str, str] = field(default_factory=dict)
+    repairs: set[str] = field(default_factory=set, repr=False, compare=False)
     began: int = field(default_factory=time.monotonic_ns, repr=False, compare=False)
 
 

@@ -5,7 +5,7 @@ request's answer is to be read: `answer()` gives the translator for what the tar
 kind of translation, by the names of functions.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -36,7 +36,8 @@ class Translated:
     event as its only one. `keepalive` is what its client may get while the target is silent in a stream.
 
     `answer` takes the media type of the target's answer, in lower case and without parameters, and its header fields by
-    lower-case name; it gives None for an answer that passes untouched.
+    lower-case name; it gives None for an answer that passes untouched. `repairs` are the names of what was wrong in the
+    answer and has been put right, so far.
     """
 
     body: bytes
@@ -50,6 +51,7 @@ class Translated:
     fail: Callable[[Any], bytes] = encode_sse
     dropped: tuple[str, ...] = ()
     reply: Reply | None = None
+    repairs: Collection[str] = ()
 
 
 class Translation(Protocol):
@@ -124,6 +126,7 @@ class DialectTranslation:
             keepalive=self.client.keepalive if streaming else b"",
             fail=lambda event: self._failed(request, event),
             dropped=(*dropped, *written.dropped),
+            repairs=request.repairs if isinstance(request, Request) else (),
         )
 
     def _is_for_chat(self, request: Request) -> bool:

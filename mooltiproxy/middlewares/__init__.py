@@ -5,14 +5,13 @@
 
 import importlib.util
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
 
 from mooltiproxy.bans import Bans
-from mooltiproxy.body_log import body_log
 from mooltiproxy.config.model import Config
 from mooltiproxy.errors import ConfigError, Problem
 from mooltiproxy.middlewares.access_log import AccessLog, access_log
@@ -38,6 +37,7 @@ class Parts:
     bans: Bans
     log: AccessLog
     endpoints: dict[str, Handler]
+    open_paths: Collection[str]
     attachments: AttachmentFetcher
 
 
@@ -46,9 +46,9 @@ MIDDLEWARES: dict[str, Callable[[Parts], Middleware]] = {
     "security_headers": lambda parts: security_headers(),
     "cors": lambda parts: cors(parts.config.system.cors),
     "ip_rules": lambda parts: ip_rules(parts.config.cerbere, parts.bans),
-    "bearer_auth": lambda parts: bearer_auth(parts.config, parts.bans, parts.router, parts.endpoints),
+    "bearer_auth": lambda parts: bearer_auth(parts.config, parts.bans, parts.router, parts.open_paths),
     "routing": lambda parts: routing(parts.router, parts.endpoints),
-    "mapping": lambda parts: mapping(body_log(parts.config), parts.attachments.fetch),
+    "mapping": lambda parts: mapping(parts.config, parts.attachments.fetch),
 }
 
 

@@ -18,11 +18,11 @@ HOW = "send it as `Authorization: Bearer KEY` (or x-api-key, x-goog-api-key)"
 
 
 def bearer_auth(
-    config: Config, bans: Bans, router: Router, endpoints: Collection[str]
+    config: Config, bans: Bans, router: Router, own_open_paths: Collection[str]
 ) -> Callable[..., Awaitable[web.StreamResponse]]:
     """A middleware that lets a request through with the master key, and to the proxy's own open endpoints without."""
     master = digest(config.system.masterkey.encode())
-    open_paths = frozenset(path for path in endpoints if not router.maps(path))
+    open_paths = frozenset(path for path in own_open_paths if not router.maps(path))
 
     async def middleware(
         request: web.BaseRequest, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]

@@ -5,7 +5,8 @@ from urllib.parse import parse_qsl
 
 from aiohttp import web
 
-from mooltiproxy.body_log import BodyLog
+from mooltiproxy.body_log import body_log
+from mooltiproxy.config.model import Config
 from mooltiproxy.errors import EndpointMissing, UnsupportedMedia
 from mooltiproxy.exchange import EXCHANGE, Exchange
 from mooltiproxy.mapping.attachments import Attachment, AttachmentsNeeded
@@ -14,9 +15,12 @@ from mooltiproxy.mapping.losses import shown
 from mooltiproxy.mapping.neutral import Asked
 from mooltiproxy.mapping.signatures import without_foreign
 from mooltiproxy.mapping.translate import Translated, Translation
+from mooltiproxy.upstream.forward import WHOLE_BODY
 
 BODILESS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 FORM = "application/x-www-form-urlencoded"
+MAX_READ = 8 * 1024 * 1024
+"""Bytes of a body that passes up to which it is searched for what is another vendor's: longer ones are streamed."""
 DROPPED = b"x-mooltiproxy-dropped"
 FOREIGN = "messages.signature"
 """What a target's own clients lose where they bring thoughts of another vendor's model."""
@@ -25,11 +29,14 @@ Fetch = Callable[[Sequence[str]], Awaitable[Mapping[str, Attachment]]]
 """Fetches images and documents by their URLs; raises BadRequest."""
 
 
-def mapping(bodies: BodyLog | None, fetch: Fetch) -> Callable[..., Awaitable[web.StreamResponse]]:
-    """A middleware that writes `exchange.translated`; with a body log, bodies are logged before and after.
+def mapping(config: Config, fetch: Fetch) -> Callable[..., Awaitable[web.StreamResponse]]:
+    """A middleware that writes `exchange.translated`; with `system.debug`, bodies are logged before and after.
 
     `fetch` gets what clients name by URL for targets that take no URLs.
     """
+    bodies = body_log(config)
+    # With one API behind the proxy, clients have another vendor's thoughts at most from before a reload.
+    longest = MAX_READ if len({target.speaks for target in config.targets.values()}) > 1 else WHOLE_BODY
 
     async def middleware(
         request: web.BaseRequest, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -48,7 +55,8 @@ def mapping(bodies: BodyLog | None, fetch: Fetch) -> Callable[..., Awaitable[web
                 bodies.write(exchange.id, *what_follows(translation, translated))
             if translated.reply is not None:
                 return web.Response(body=translated.reply.body, content_type=translated.reply.media_type)
-        elif translation is None and exchange.route and exchange.route.entry.dialect and has_json(request):
+        elif translation is None and is_read(exchange, longest):
+            assert exchange.route is not None
             forget_foreign(exchange, await exchange.body(), exchange.route.target.losses)
         return await handler(request)
 
@@ -62,10 +70,13 @@ def what_follows(translation: Translation, translated: Translated) -> tuple[str,
     return f"request to the target ({translation.description})", translated.body
 
 
-def has_json(request: web.BaseRequest) -> bool:
-    """Whether a request that passes has a body of plain JSON."""
+def is_read(exchange: Exchange, longest: int) -> bool:
+    """Whether a request that passes has a body that is worth a look: plain JSON to an API, and no upload."""
+    request, route = exchange.request, exchange.route
+    if route is None or route.entry.dialect is None or not 0 < (request.content_length or 0) <= longest:
+        return False
     plain = request.headers.get("Content-Encoding", "identity").lower() == "identity"
-    return plain and request.can_read_body and request.content_type == "application/json"
+    return plain and request.content_type == "application/json"
 
 
 def forget_foreign(exchange: Exchange, body: bytes, losses: Mapping[str, str]) -> None:

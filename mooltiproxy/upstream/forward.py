@@ -14,6 +14,7 @@ from mooltiproxy.config.model import Config, Timeouts
 from mooltiproxy.errors import NotFound, ProxyError, UpstreamBroken
 from mooltiproxy.exchange import EXCHANGE, Exchange
 from mooltiproxy.mapping.dialect import Dialect
+from mooltiproxy.metrics import Metrics
 from mooltiproxy.upstream.answer import AnswerWriter, Forwarded
 from mooltiproxy.upstream.connection import Connection
 from mooltiproxy.upstream.relay import Relay
@@ -29,7 +30,9 @@ IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 class Forwarder:
     """Forwards requests to the targets of one configuration over one session."""
 
-    def __init__(self, config: Config, session: Session, dialect_of: Callable[[str], Dialect]) -> None:
+    def __init__(
+        self, config: Config, session: Session, dialect_of: Callable[[str], Dialect], metrics: Metrics
+    ) -> None:
         self._plans = {
             (target.name, _name(entry.dialect)): Plan.of(target, entry.dialect)
             for target in config.targets.values()
@@ -38,6 +41,7 @@ class Forwarder:
         self._timeouts: Timeouts = config.system.timeouts
         self._session = session
         self._dialect_of = dialect_of
+        self._metrics = metrics
         self._loop = asyncio.get_running_loop()
 
     async def forward(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -50,6 +54,15 @@ class Forwarder:
         path, body = await self._prepared(exchange, plan)
         writer = _writer(request)
         place = plan.origin, path
+        try:
+            return await self._answered(exchange, writer, plan, place, body)
+        finally:
+            self._count(exchange, route.target.name)
+
+    async def _answered(
+        self, exchange: Exchange, writer: AnswerWriter, plan: Plan, place: tuple[Origin, str], body: bytes | None
+    ) -> web.StreamResponse:
+        """Ask at the place, and wherever that leads."""
         for _ in range(MAX_REDIRECTS + 1):
             there = await self._ask(exchange, writer, plan, place, body)
             if there is None:
@@ -59,6 +72,14 @@ class Forwarder:
         relay.give_up(UpstreamBroken(f"the target redirected more than {MAX_REDIRECTS} times"))
         _raise(relay)
         return Forwarded(exchange.status, keep_alive=writer.keep_alive)
+
+    def _count(self, exchange: Exchange, target: str) -> None:
+        if exchange.dropped:
+            self._metrics.lost(target, exchange.dropped)
+        if exchange.fault:
+            self._metrics.refused(target, exchange.fault)
+        elif exchange.translated is not None and exchange.translated.repairs:
+            self._metrics.repaired(target, frozenset(exchange.translated.repairs))
 
     async def _prepared(self, exchange: Exchange, plan: Plan) -> tuple[str, bytes | None]:
         """The path to ask at, and the body where it is whole; None where it is to be streamed."""

@@ -270,6 +270,7 @@ class Relay:
         if self.done.done():
             return
         self._exchange.error = f"{type(error).__name__}: {error}"
+        self._exchange.fault = error.fault if isinstance(error, UpstreamError) else ""
         if self.writer.started:
             self._break_off(error)
             self._settle(None)

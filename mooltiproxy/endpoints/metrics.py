@@ -1,0 +1,65 @@
+"""metrics: /-/metrics, what is counted, in Prometheus' text format."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from mooltiproxy.metrics import Metrics
+
+if TYPE_CHECKING:
+    from prometheus_client.metrics_core import Metric
+
+MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def metrics(counted: Metrics) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
+    """An endpoint that shows these."""
+
+    async def endpoint(request: web.BaseRequest) -> web.StreamResponse:
+        # In a thread, because the first call imports the library, which takes longer than a stream may wait.
+        body = await asyncio.to_thread(rendered, counted.copied())
+        return web.Response(body=body, headers={"content-type": MEDIA_TYPE})
+
+    return endpoint
+
+
+def rendered(counted: Metrics) -> bytes:
+    """The text; format: prometheus.io/docs/instrumenting/exposition_formats."""
+    from prometheus_client import CollectorRegistry, generate_latest
+
+    registry = CollectorRegistry()
+    registry.register(_Collected(counted))
+    return generate_latest(registry)
+
+
+class _Collected:
+    """The counters as the library wants them."""
+
+    def __init__(self, counted: Metrics) -> None:
+        self._counted = counted
+
+    def collect(self) -> Iterator["Metric"]:
+        """Called by the library."""
+        yield _family(
+            "mooltiproxy_upstream_faults",
+            "Answers of targets that broke HTTP or their API, and whether the client got a good answer all the same",
+            ("target", "outcome", "fault"),
+            self._counted.faults,
+        )
+        yield _family(
+            "mooltiproxy_dropped",
+            "Parts of requests that the target could not be told, by class of losses",
+            ("target", "class"),
+            self._counted.dropped,
+        )
+
+
+def _family(name: str, text: str, labels: tuple[str, ...], counts: Mapping[Any, int]) -> "Metric":
+    from prometheus_client.core import CounterMetricFamily
+
+    family = CounterMetricFamily(name, text, labels=labels)
+    for values, count in sorted(counts.items()):
+        family.add_metric(values, count)
+    return family
