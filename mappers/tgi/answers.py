@@ -7,6 +7,7 @@ from mooltiproxy.mapping.gather import raise_failure
 from mooltiproxy.mapping.neutral import Answer, Choice, CountAnswer, FinishReason, Request, Text, Usage
 from mooltiproxy.mapping.stops import cut_at_stop
 
+from .probabilities import read_probabilities
 from .writing import all_stops
 
 _FINISH: dict[str, FinishReason] = {"length": "length", "eos_token": "stop", "stop_sequence": "stop"}
@@ -34,9 +35,9 @@ def _read_answer(body: Any, request: Request, *, strip: bool) -> Answer:
     if request.echo and request.prompt:
         text = request.prompt + text
     finish = "stop" if stop else read_finish(details)
-    return Answer(
-        [Choice([Text(text)] if text else [], finish, client_stop(request, stop))], read_usage(details, request)
-    )
+    logprobs = read_probabilities(details, text, strip=strip) if request.sampling.logprobs else None
+    choice = Choice([Text(text)] if text else [], finish, client_stop(request, stop), logprobs)
+    return Answer([choice], read_usage(details, request))
 
 
 def client_stop(request: Request, stop: str | None) -> str | None:

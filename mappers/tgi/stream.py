@@ -11,6 +11,7 @@ from mooltiproxy.mapping.stops import StopCutter
 from mooltiproxy.mapping.upstream_errors import failure_in
 
 from .answers import client_stop, read_finish, read_usage, write_details
+from .probabilities import Probabilities, token_text
 from .writing import all_stops
 
 
@@ -30,11 +31,12 @@ class Reader(VerbatimReader):
         self._strip = strip
         self._echo = (request.prompt or "") if request.echo else ""
         self._over = False
+        self._probabilities = Probabilities() if request.sampling.logprobs else None
 
     @property
     def verbatim(self) -> bool:
         """Whether the answer has begun and no stop string has."""
-        return self._cutter.idle and not self._strip and not self._echo
+        return self._cutter.idle and not self._strip and not self._echo and self._probabilities is None
 
     def read(self, event: Any) -> list[StreamEvent]:
         """Neutral events of one parsed event; a text that is no JSON is passed over."""
@@ -44,7 +46,7 @@ class Reader(VerbatimReader):
         if failure:
             self._over = True
             return [failure]
-        events = self._text(_token_text(event))
+        events = self._text(token_text(event.get("token")), event)
         is_last = isinstance(event.get("generated_text"), str) or bool(event.get("details"))
         if self._cutter.found is not None or is_last:
             self.done = not is_last
@@ -58,32 +60,28 @@ class Reader(VerbatimReader):
         self._over = True
         return [Failure(UNFINISHED)]
 
-    def _text(self, text: str) -> list[StreamEvent]:
+    def _text(self, text: str, event: dict[str, Any]) -> list[StreamEvent]:
         echo, self._echo = self._echo, ""
         if self._strip and text:
             text = text.lstrip()
             self._strip = not text
+        if self._probabilities and text:
+            self._probabilities.add(event, len(text))
         text = echo + self._cutter.feed(text)
-        return [TextDelta(text)] if text else []
+        return [self._delta(text)] if text else []
+
+    def _delta(self, text: str) -> TextDelta:
+        return TextDelta(text, 0, self._probabilities.of(len(text)) if self._probabilities else None)
 
     def _finish(self, details: Any) -> list[StreamEvent]:
         """The end, as the server says it or because a stop string was found that it has missed."""
         self._over = True
         stop = self._cutter.found
         rest = "" if stop else self._cutter.flush()
-        events: list[StreamEvent] = [TextDelta(rest)] if rest else []
+        events: list[StreamEvent] = [self._delta(rest)] if rest else []
         events.append(Finish("stop" if stop else read_finish(details), client_stop(self._request, stop)))
         usage = read_usage(details, self._request)
         return [*events, UsageReport(usage)] if usage else events
-
-
-def _token_text(event: dict[str, Any]) -> str:
-    """The text of an event's token; special tokens (the end of the text) are not meant to be read."""
-    token = event.get("token")
-    if not isinstance(token, dict) or token.get("special"):
-        return ""
-    text = token.get("text")
-    return text if isinstance(text, str) else ""
 
 
 def text_reader(request: Request) -> Reader:

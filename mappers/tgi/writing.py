@@ -13,6 +13,9 @@ from ..openai.messages import write_messages
 MAX_STOPS = 4
 """Stop strings that a server takes unless it is started with another --max-stop-sequences."""
 
+MAX_TOP = 5
+"""Alternatives for each token that a server tells unless it is started with another --max-top-n-tokens."""
+
 SMALLEST = 0.01
 """What is asked for where a share of probability mass would be 0: the server wants more than that."""
 
@@ -67,6 +70,7 @@ def _written(request: Request, prompt: str, dropped: list[str]) -> Written:
         parameters["stop"] = stops
     if request.output:
         parameters["grammar"] = _write_grammar(request.output)
+    parameters.update(_write_top(request.sampling, dropped))
     if request.tools:
         dropped.append("tools")
     if request.reasoning:
@@ -84,7 +88,7 @@ def _refuse(request: Request) -> None:
     refusals = (
         ("n", (sampling.n or 1) > 1, "gives one answer to a request"),
         ("tools", bool(request.tools) and not no_tools, "knows no tools"),
-        ("logprobs", bool(sampling.logprobs), "does not give log probabilities through this proxy"),
+        ("logprobs", bool(sampling.logprobs) and request.echo, "does not give log probabilities of a prompt"),
         ("suffix", bool(request.suffix), "does not fill in text before a suffix"),
         ("max_tokens", sampling.max_tokens == 0, "generates at least one token"),
         ("best_of", (sampling.best_of or 1) > 1 and request.stream, "cannot stream the best of several answers"),
@@ -141,6 +145,16 @@ def _write_best_of(request: Request, parameters: dict[str, Any], dropped: list[s
     if parameters.pop("seed", None) is not None:
         dropped.append("seed")
     return {"best_of": best_of}
+
+
+def _write_top(sampling: Sampling, dropped: list[str]) -> dict[str, Any]:
+    """How many alternatives to tell; the tokens' own probabilities are part of the details in any case."""
+    wanted = sampling.top_logprobs if sampling.logprobs else None
+    if not wanted:
+        return {}
+    if wanted > MAX_TOP:
+        dropped.append(f"clamped top_logprobs {wanted}->{MAX_TOP}")
+    return {"top_n_tokens": min(wanted, MAX_TOP)}
 
 
 def _write_grammar(output: OutputFormat) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import openai
 import pytest
@@ -55,6 +56,19 @@ def test_a_chat_is_streamed_as_the_same_text(client: Made, base: str, target: st
     assert chunks[0].choices[0].delta.role == "assistant"
     assert chunks[-1].choices[0].finish_reason == whole.choices[0].finish_reason
     assert len({chunk.id for chunk in chunks}) == 1
+
+
+def test_log_probabilities_are_told_whole_and_streamed(client: Made) -> None:
+    api = client("/v1", "streaming")
+    asked: dict[str, Any] = {"model": "m", "messages": MESSAGES, "max_tokens": 8, "temperature": 0}
+    whole = api.chat.completions.create(**asked, logprobs=True, top_logprobs=2).choices[0]
+    assert whole.logprobs and whole.logprobs.content
+    assert "".join(token.token for token in whole.logprobs.content).strip() == (whole.message.content or "").strip()
+    assert all(1 <= len(token.top_logprobs) <= 2 for token in whole.logprobs.content)
+    with api.chat.completions.create(**asked, logprobs=True, top_logprobs=2, stream=True) as stream:
+        choices = [chunk.choices[0] for chunk in stream if chunk.choices]
+    told = [token for choice in choices if choice.logprobs for token in choice.logprobs.content or ()]
+    assert told == whole.logprobs.content
 
 
 def test_a_stream_arrives_in_pieces_and_a_replayed_one_too(client: Made) -> None:

@@ -200,7 +200,7 @@ RULES: Mapping[str, Rule] = {
     "stop[]": stop,
     "stream": streaming,
     "include_usage": counted,
-    "logprobs": flag("logprobs", "responseLogprobs"),
+    "logprobs": flag("logprobs", "responseLogprobs", "details"),
     "top_logprobs": limit,
 }
 OTHER_NAMES: Mapping[str, str] = {

@@ -46,6 +46,7 @@ PARAMETERS = {
     "seed?": at_least(0),
     "truncate?": at_least(1),
     "details": True,
+    "top_n_tokens?": between(1, 5, int),
     "return_full_text": False,
     "grammar?": ({"type": "json", "value": object_schema}, {"type": "regex", "value": matching(".+")}),
 }

@@ -28,6 +28,7 @@ from mooltiproxy.mapping.neutral import (
     StreamEvent,
     Text,
     TextDelta,
+    TokenProbability,
     Tool,
     ToolCall,
     ToolChoice,
@@ -144,7 +145,7 @@ def test_best_of_needs_sampling_and_no_seed() -> None:
     ("request_", "param"),
     [
         (Request(prompt="x", sampling=Sampling(n=2)), "n"),
-        (Request(prompt="x", sampling=Sampling(logprobs=True)), "logprobs"),
+        (Request(prompt="x", echo=True, sampling=Sampling(logprobs=True)), "logprobs"),
         (Request(prompt="x", sampling=Sampling(max_tokens=0)), "max_tokens"),
         (Request(prompt="x", sampling=Sampling(best_of=2), stream=True), "best_of"),
         (Request(prompt="x", sampling=Sampling(repetition_penalty=0)), "repetition_penalty"),
@@ -383,6 +384,57 @@ def test_a_stream_says_what_the_whole_answer_says(text: str, stops: list[str], s
     streamed = answer_of(read([*map(token, pieces), last("</s>", text, special=True)], request, chat=chat))
     whole = (answers.read_chat_answer if chat else answers.read_text_answer)(generated(text), request)
     assert streamed.choices == whole.choices
+
+
+def with_logprobs(pieces: Sequence[str]) -> list[dict[str, Any]]:
+    """Tokens with a probability each, and the likeliest at their places."""
+    return [
+        {"id": at, "text": piece, "logprob": -at / 4, "special": False, "top": [{"text": piece, "logprob": -at / 4}]}
+        for at, piece in enumerate(pieces)
+    ]
+
+
+def probable_details(tokens: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The details of a whole answer of these tokens."""
+    return {"tokens": [*tokens, {"text": "</s>", "special": True}], "top_tokens": [token["top"] for token in tokens]}
+
+
+@given(texts, st.lists(st.text("ab\n#", min_size=1, max_size=3), max_size=2), st.integers(1, 4), st.booleans())
+def test_a_stream_tells_the_log_probabilities_that_the_whole_answer_tells(
+    text: str, stops: list[str], size: int, chat: bool
+) -> None:
+    tokens = with_logprobs([text[at : at + size] for at in range(0, len(text), size)])
+    request = Request(sampling=Sampling(stop=tuple(stops), logprobs=True, top_logprobs=1))
+    events = [{**token(one["text"]), "token": one, "top_tokens": one["top"]} for one in tokens]
+    streamed = answer_of(read([*events, last("</s>", text, special=True)], request, chat=chat))
+    reading_of = answers.read_chat_answer if chat else answers.read_text_answer
+    whole = reading_of(generated(text, **probable_details(tokens)), request)
+    assert streamed.choices == whole.choices
+    told = "".join(one.text for one in whole.choices[0].logprobs or ())
+    said = "".join(part.text for part in whole.choices[0].parts if isinstance(part, Text))
+    assert said in told
+
+
+def test_log_probabilities_are_told_where_they_are_asked_for() -> None:
+    body = generated("Hi", **probable_details(with_logprobs(["H", "i"])))
+    assert answers.read_text_answer(body, Request()).choices[0].logprobs is None
+    asked = Request(sampling=Sampling(logprobs=True))
+    assert answers.read_text_answer(body, asked).choices[0].logprobs == [
+        TokenProbability("H", 0.0, (("H", 0.0),)),
+        TokenProbability("i", -0.25, (("i", -0.25),)),
+    ]
+    assert answers.read_text_answer(generated("Hi"), asked).choices[0].logprobs is None
+
+
+@pytest.mark.parametrize(
+    ("top", "sent", "entries"),
+    [(None, None, ()), (0, None, ()), (3, 3, ()), (20, 5, ("clamped top_logprobs 20->5",))],
+)
+def test_alternatives_are_asked_for_as_many_as_a_server_tells(
+    top: int | None, sent: int | None, entries: tuple[str, ...]
+) -> None:
+    assert parameters(logprobs=True, top_logprobs=top).get("top_n_tokens") == sent
+    assert dropped(logprobs=True, top_logprobs=top) == entries
 
 
 def test_a_client_request_is_read() -> None:
