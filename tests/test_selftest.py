@@ -335,6 +335,7 @@ def test_a_tgi_server_is_asked_through_the_translation(
         "usage",
         "stop",
         "max_tokens",
+        "logprobs",
         "system prompt",
         "speaks tgi",
         "target",
