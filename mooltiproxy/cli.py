@@ -77,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_check(commands)
     _add_explain(commands)
     _add_selftest(commands)
+    _add_key(commands)
     _add_cert(commands)
     _add_config(commands)
     for kind in ("mappers", "prompters"):
@@ -128,6 +129,13 @@ def _add_selftest(commands: Any) -> None:
     parser.add_argument("--timeout", type=_seconds, default=30.0, metavar="SECONDS", help="for each probe (30)")
     parser.add_argument("target", metavar="TARGET", help="a target of the configuration, or the url of a server")
     parser.set_defaults(parser=parser)
+
+
+def _add_key(commands: Any) -> None:
+    parser = commands.add_parser("key", help="make a key for a client", description="Make a key for a client.")
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    new = _add(actions, "new", "print a new key, and its entry for `keys:`", _key_new)
+    new.add_argument("name", metavar="NAME", help="whose key it is; the log shows this name")
 
 
 def _add_cert(commands: Any) -> None:
@@ -280,6 +288,15 @@ def _check(options: argparse.Namespace) -> int:
     for problem in config.warnings:
         print(replace(problem, message=f"warning: {problem.message}"))
     print(f"{options.config}: ok")
+    return OK
+
+
+def _key_new(options: argparse.Namespace) -> int:
+    from mooltiproxy.keys import hash_of, new_key
+
+    key = new_key()
+    print(f"The key, shown this once:\n\n    {key}\n\nIts entry in the configuration:\n\nkeys:")
+    print(f'  {options.name}: {{hash: "{hash_of(key)}"}}')
     return OK
 
 

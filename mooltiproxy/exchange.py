@@ -1,12 +1,13 @@
 """What one request carries on its way down the chain: each field names the part that writes it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from aiohttp import StreamReader, web
 
+from mooltiproxy.config.model import Key
 from mooltiproxy.errors import BadRequest, SlowClient, TooLarge
 from mooltiproxy.mapping.translate import Translated
 from mooltiproxy.routing import Route
@@ -48,7 +49,7 @@ class Exchange:
     address: str  # server: the peer; ip_rules believes X-Forwarded-For of a trusted proxy
     max_body: int  # server: bytes
     may_be_banned: bool = True  # ip_rules: False for a whitelisted address
-    key: str | None = None  # bearer_auth: the name of the key
+    key: Key | None = None  # bearer_auth: the key of `keys:`, or the master key
     route: Route | None = None  # routing
     translated: Translated | None = None  # mapping: the body to send and how to read its answer
     dropped: tuple[str, ...] = ()  # mapping: what the target could not be told
@@ -58,6 +59,12 @@ class Exchange:
     fault: str = ""  # forwarder: in what way the target failed us, by `UpstreamError.fault`
     error: str = ""  # server, forwarder: why it ended badly, for the log
     _body: bytes | None = None
+
+    @property
+    def losses(self) -> Mapping[str, str]:
+        """What is to be done about losses: what the key says goes before what the target says."""
+        of_target = self.route.target.losses if self.route else {}
+        return {**of_target, **self.key.losses} if self.key and self.key.losses else of_target
 
     async def body(self) -> bytes:
         """The whole request body; raises TooLarge, SlowClient, BadRequest (broken framing)."""

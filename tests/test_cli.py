@@ -1,3 +1,4 @@
+import hashlib
 import os
 import re
 import signal
@@ -13,12 +14,13 @@ from pathlib import Path
 
 import orjson
 import pytest
+import yaml
 
 from mooltiproxy import __version__
 from mooltiproxy.cli import main
 from tests.servers.toy import running_toy
 
-COMMANDS = ("serve", "demo", "check", "cert", "config", "mappers", "prompters", "templates")
+COMMANDS = ("serve", "demo", "check", "key", "cert", "config", "mappers", "prompters", "templates")
 GOOD = "targets: {default: a, a: {url: 'http://127.0.0.1:9', mapping: {/models: }}}\n"
 ROOT = Path(__file__).parent.parent
 MINE = '''
@@ -187,6 +189,24 @@ def test_a_file_that_cannot_be_read_is_one_clear_line(arguments: list[str]) -> N
     result = run(*arguments)
     assert result.returncode == 1
     assert re.fullmatch(r"\S*absent\.yaml: .+\n", result.stdout + result.stderr)
+
+
+# key
+
+
+def test_key_new_prints_a_key_and_an_entry_that_knows_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["key", "new", "alice"]) == 0
+    text = capsys.readouterr().out
+    key = next(line.strip() for line in text.splitlines() if line.startswith("    "))
+    entry = yaml.safe_load(text.partition("configuration:\n\n")[2])
+    assert entry == {"keys": {"alice": {"hash": "sha256:" + hashlib.sha256(key.encode()).hexdigest()}}}
+
+
+def test_no_two_keys_are_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["key", "new", "alice"])
+    first = capsys.readouterr().out
+    main(["key", "new", "alice"])
+    assert capsys.readouterr().out != first
 
 
 # cert

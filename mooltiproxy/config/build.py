@@ -4,12 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mooltiproxy.config.document import Document
-from mooltiproxy.config.model import Cerbere, Config, MappingEntry, Model, System, Target, Timeouts
+from mooltiproxy.config.model import Cerbere, Config, Key, MappingEntry, Model, System, Target, Timeouts
 from mooltiproxy.config.overrides import MASTER_KEY
 from mooltiproxy.config.pairs import FUNCTIONS, Place, pair
 from mooltiproxy.config.schema import MIDDLEWARES, Known
 from mooltiproxy.discovery import Registry
 from mooltiproxy.errors import Problem
+from mooltiproxy.keys import PREFIX, digest
 from mooltiproxy.mapping.dialect import STAND_INS, Dialect, Endpoint, Reply
 from mooltiproxy.mapping.functions import Functions, FunctionTranslation, renderer
 from mooltiproxy.mapping.prompt import PIECES, TEMPLATES, Pieces
@@ -42,6 +43,7 @@ def build(values: Values, document: Document, known: Known, registry: Registry) 
         folder=known.folder,
         system=_system(_section(values, "system"), known.environ),
         cerbere=Cerbere(**_section(values, "cerbere")),
+        keys=tuple(_key(name, own, known.environ) for name, own in _section(values, "keys").items()),
         models={name: Model(name, own["target"], own.get("name", name)) for name, own in models.items()},
         templates=templates,
         middlewares=values.get("middlewares", MIDDLEWARES),
@@ -51,6 +53,12 @@ def build(values: Values, document: Document, known: Known, registry: Registry) 
 
 def _section(values: Values, name: str) -> dict[str, Any]:
     return dict(values.get(name, {}))
+
+
+def _key(name: str, values: Values, environ: Mapping[str, str]) -> Key:
+    known = bytes.fromhex(values["hash"].removeprefix(PREFIX)) if "hash" in values else None
+    targets = frozenset(values["targets"]) if "targets" in values else None
+    return Key(name, known or digest(environ[values["envkey"]].encode()), targets, values.get("losses", {}))
 
 
 def _unnamed(models: Values, target: str) -> str | None:

@@ -110,6 +110,18 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
+class Key:
+    """One entry of `keys:`, or the master key. `digest` is SHA-256; `targets` None is all of them; `losses` go before
+    those of the target."""
+
+    name: str
+    digest: bytes = field(repr=False)
+    targets: frozenset[str] | None = None
+    losses: Mapping[str, str] = field(default_factory=dict)
+    is_admin: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """A whole, valid configuration. `folder` is where the file lies (mappers/, prompters/, certificates/)."""
 
@@ -120,6 +132,7 @@ class Config:
     file: Path | None = None
     system: System = field(default_factory=System)
     cerbere: Cerbere = field(default_factory=Cerbere)
+    keys: tuple[Key, ...] = ()
     models: Mapping[str, Model] = field(default_factory=dict)
     templates: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     middlewares: tuple[str, ...] = ()

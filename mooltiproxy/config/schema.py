@@ -47,6 +47,7 @@ MIDDLEWARES = ("access_log", "security_headers", "cors", "ip_rules", "bearer_aut
 
 _CERTIFICATES = {"cert": "certificates/cert.pem", "key": "certificates/key.pem"}
 _MISSING_FILE = "expected a file's path, it is missing"
+_HASH = "sha256:[0-9a-f]{64}"
 _USERS_OWN = re.compile(r"([A-Za-z_][A-Za-z0-9_]*):([A-Za-z_][A-Za-z0-9_]*)")
 
 
@@ -80,6 +81,9 @@ def schema(known: Known) -> Section:
                         description="The target of requests that name none",
                     ): one_of("target", known.targets)
                 },
+            ),
+            Optional("keys", description="Keys of clients beside the master key, by name"): Entries(
+                target_name, client_key(known)
             ),
             Optional("models", description="Names that clients ask for, and which target has them"): Entries(
                 plain_name, model(known)
@@ -163,9 +167,9 @@ def target(known: Known) -> Section:
             Optional("speaks", description="APIs that the target has, or auto; all others are translated"): ListOf(
                 one_of("dialect", known.dialects)
             ),
-            Optional("losses", description="What translation cannot carry: reject, warn or allow, by class"): Entries(
-                one_of("class", losses.NAMES), one_of("policy", losses.POLICIES)
-            ),
+            Optional(
+                "losses", description="What translation cannot carry: reject, warn or allow, by class"
+            ): loss_policies,
             Optional(
                 "keepalive", description="Silence after which a translated stream gets a sign of life (15)"
             ): limit,
@@ -178,6 +182,21 @@ def target(known: Known) -> Section:
             **_rendering(known),
         },
         check=lambda section: is_of_use(section, known),
+    )
+
+
+def client_key(known: Known) -> Section:
+    """One entry of `keys:`"""
+    return Section(
+        {
+            Optional("hash", description="SHA-256 of the key, as `mooltiproxy key new` prints it"): key_hash,
+            Optional("envkey", description="Environment variable that holds the key"): variable(known),
+            Optional("targets", description="The targets that it may ask (all)"): ListOf(
+                one_of("target", known.targets)
+            ),
+            Optional("losses", description="What translation cannot carry, before what the target says"): loss_policies,
+        },
+        check=has_one_key,
     )
 
 
@@ -292,6 +311,15 @@ def _entry_word(value: Any) -> dict[str, Any]:
     return {} if value is None else {"path": target_path(value)}
 
 
+def _key_hash(value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch(_HASH, value):
+        raise Invalid("expected sha256: and 64 hexadecimal digits, as `mooltiproxy key new` prints them")
+    return value
+
+
+key_hash = Word(_key_hash, matching(_HASH))
+loss_policies = Entries(one_of("class", losses.NAMES), one_of("policy", losses.POLICIES))
+
 entry_word = Word(_entry_word, {"anyOf": [{"type": "null"}, target_path.json]})
 """A mapping entry in its short forms: nothing, or another path."""
 
@@ -302,6 +330,12 @@ def is_of_use(section: Mapping[str, Any], known: Known) -> Iterator[Invalid]:
         yield Invalid("expected `speaks:` (the API of the target) or entries under `mapping:`, both are missing")
     if known.dialects is not None:
         yield from fitting_pairs(known.dialects, section)
+
+
+def has_one_key(section: Mapping[str, Any]) -> Iterator[Invalid]:
+    """An entry of `keys:` says in one way what the key is."""
+    if ("hash" in section) == ("envkey" in section):
+        yield Invalid("expected either `hash` (`mooltiproxy key new` makes one) or `envkey`")
 
 
 def middleware(known: Known) -> Word:

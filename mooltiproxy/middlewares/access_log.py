@@ -78,11 +78,12 @@ def line(exchange: Exchange, status: int) -> str:
     """One line of the log. The path is the client's own and goes through repr-like escaping; keys are never in it."""
     milliseconds = (time.monotonic() - exchange.started) * 1000
     target = exchange.route.target.name if exchange.route else "-"
+    key = exchange.key.name if exchange.key else "-"
     error = f' "{printable(exchange.error)}"' if exchange.error else ""
     if exchange.dropped:
         error += f" dropped={printable(','.join(exchange.dropped).replace(' ', '_'))}"
     return (
-        f"{timestamp()} {exchange.address} {exchange.key or '-'} {exchange.request.method} {printable(exchange.path)} "
+        f"{timestamp()} {exchange.address} {key} {exchange.request.method} {printable(exchange.path)} "
         f"{target} {status} {exchange.sent}B {milliseconds:.1f}ms {exchange.id}{error}\n"
     )
 

@@ -1,16 +1,15 @@
 """bearer_auth: no request without the key. Nothing else counts: not Host, path spelling, method or address."""
 
-import hashlib
-import hmac
 from collections.abc import Awaitable, Callable, Collection
 from urllib.parse import unquote_to_bytes
 
 from aiohttp import web
 
 from mooltiproxy.bans import Bans
-from mooltiproxy.config.model import Config
+from mooltiproxy.config.model import Config, Key
 from mooltiproxy.errors import Unauthorized
 from mooltiproxy.exchange import EXCHANGE, Exchange
+from mooltiproxy.keys import digest
 from mooltiproxy.routing import Router
 
 KEY_FIELDS = (b"x-api-key", b"x-goog-api-key")
@@ -20,8 +19,11 @@ HOW = "send it as `Authorization: Bearer KEY` (or x-api-key, x-goog-api-key)"
 def bearer_auth(
     config: Config, bans: Bans, router: Router, own_open_paths: Collection[str]
 ) -> Callable[..., Awaitable[web.StreamResponse]]:
-    """A middleware that lets a request through with the master key, and to the proxy's own open endpoints without."""
-    master = digest(config.system.masterkey.encode())
+    """A middleware that lets a request through with the master key or one of `keys:`, and to the proxy's own open
+    endpoints without."""
+    master = Key("master", digest(config.system.masterkey.encode()), is_admin=True)
+    # Looked up by digest: the time that takes says nothing about a key, and does not grow with their number.
+    known = {key.digest: key for key in (*reversed(config.keys), master)}
     open_paths = frozenset(path for path in own_open_paths if not router.maps(path))
 
     async def middleware(
@@ -33,22 +35,17 @@ def bearer_auth(
         offered = credentials(exchange)
         if not offered:
             raise Unauthorized(f"a key is needed: {HOW}")
-        # Digests have one length, so the comparison says nothing about the key's, and takes any bytes.
         # An empty key is no key, whatever the master key may be.
-        if not any([hmac.compare_digest(digest(key), master) for key in offered if key]):
+        found = [known.get(digest(key)) for key in offered if key]
+        exchange.key = next(filter(None, found), None)
+        if exchange.key is None:
             if exchange.may_be_banned and bans.wrong_key(exchange.address):
                 raise Unauthorized("the key is wrong, and this address is banned now")
             raise Unauthorized(f"the key is wrong: {HOW}")
         bans.right_key(exchange.address)
-        exchange.key = "master"
         return await handler(request)
 
     return middleware
-
-
-def digest(key: bytes) -> bytes:
-    """What keys are compared by."""
-    return hashlib.sha256(key).digest()
 
 
 def credentials(exchange: Exchange) -> list[bytes]:

@@ -49,15 +49,14 @@ def mapping(config: Config, fetch: Fetch) -> Callable[..., Awaitable[web.StreamR
                 exchange.translated = translated
                 raise EndpointMissing("the target does not have this path")
             exchange.translated = bodies.watched(exchange.id, translated) if bodies else translated
-            tell(exchange, shown(translated.dropped, exchange.route.target.losses) if exchange.route else ())
+            tell(exchange, shown(translated.dropped, exchange.losses))
             if bodies:
                 bodies.write(exchange.id, "request of the client", await exchange.body())
                 bodies.write(exchange.id, *what_follows(translation, translated))
             if translated.reply is not None:
                 return web.Response(body=translated.reply.body, content_type=translated.reply.media_type)
         elif translation is None and is_read(exchange, longest):
-            assert exchange.route is not None
-            forget_foreign(exchange, await exchange.body(), exchange.route.target.losses)
+            forget_foreign(exchange, await exchange.body())
         return await handler(request)
 
     return middleware
@@ -79,12 +78,12 @@ def is_read(exchange: Exchange, longest: int) -> bool:
     return plain and request.content_type == "application/json"
 
 
-def forget_foreign(exchange: Exchange, body: bytes, losses: Mapping[str, str]) -> None:
+def forget_foreign(exchange: Exchange, body: bytes) -> None:
     """Leave out of a body that passes what the proxy has marked as another vendor's, and name it."""
     own = without_foreign(body)
     if own is not body:
         exchange.replace_body(own)
-        tell(exchange, shown((FOREIGN,), losses))
+        tell(exchange, shown((FOREIGN,), exchange.losses))
 
 
 def tell(exchange: Exchange, told: tuple[str, ...]) -> None:

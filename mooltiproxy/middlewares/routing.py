@@ -4,10 +4,11 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 
-from mooltiproxy.errors import BadRequest, EndpointMissing
+from mooltiproxy.config.model import Key
+from mooltiproxy.errors import BadRequest, EndpointMissing, Forbidden
 from mooltiproxy.exchange import EXCHANGE, Exchange
 from mooltiproxy.mapping.json_edit import model_of, with_model
-from mooltiproxy.routing import Router, split_target
+from mooltiproxy.routing import Route, Router, split_target
 
 PLAIN = ("", "identity")
 READING = ("GET", "HEAD")
@@ -26,6 +27,8 @@ def routing(
         exchange = request[EXCHANGE]
         endpoint = own.get(exchange.path)
         if endpoint is not None:
+            if exchange.key is not None and not exchange.key.is_admin:
+                raise Forbidden("this path of the proxy is for its master key")
             return await endpoint(request)
         target = named_target(exchange)
         reply = router.reply(exchange.path, target) if request.method in READING else None
@@ -34,6 +37,7 @@ def routing(
         exchange.path = router.told_apart(exchange.path, request.headers)
         model = await asked_model(exchange, router) if router.wants_model and target is None else None
         route = exchange.route = router.route(exchange.path, target, model)
+        check_right(exchange.key, route)
         renamed = route.model
         if renamed is not None and renamed.upstream_name != renamed.name and exchange.route.path_model is None:
             exchange.replace_body(with_model(await exchange.body(), renamed.upstream_name))
@@ -48,6 +52,12 @@ def routing(
                 del exchange.headers[told:]
 
     return middleware
+
+
+def check_right(key: Key | None, route: Route) -> None:
+    """Raises Forbidden where the key is for other targets."""
+    if key is not None and key.targets is not None and route.target.name not in key.targets:
+        raise Forbidden(f"this key may not ask target {route.target.name}", code="permission_denied")
 
 
 def named_target(exchange: Exchange) -> str | None:
