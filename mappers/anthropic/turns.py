@@ -85,7 +85,8 @@ class _Messages:
         if turn.name:
             self._drop("messages.name")
         if turn.role == "assistant":
-            self._append("user", [])
+            if self._pending:
+                self._append("user", [])
             self._append("assistant", self._blocks(turn.parts))
         elif turn.role != "system":
             self._append("user", self._blocks(turn.parts))
@@ -104,13 +105,14 @@ class _Messages:
             self._drop("clamped messages[0].role assistant->user")
             self._messages.insert(0, {"role": "user", "content": [_block("text", None, text=".")]})
         for message in self._messages:
-            message["content"] = _results_first(message["content"])
+            if len(message["content"]) > 1:
+                message["content"] = _results_first(message["content"])
         _strip_prefill(self._messages[-1])
         return [{**message, "content": _content(message["content"])} for message in self._messages]
 
     def _append(self, role: str, blocks: list[Block]) -> None:
         """Put blocks behind the others; a user's message begins with the system texts that wait for it."""
-        if role == "user":
+        if role == "user" and self._pending:
             blocks, self._pending = [*self._pending, *blocks], []
         if not blocks:
             return
@@ -123,6 +125,8 @@ class _Messages:
             self._dropped.append(name)
 
     def _blocks(self, parts: Sequence[Part]) -> list[Block]:
+        if len(parts) == 1:  # nearly every message of a long conversation
+            return self._block(parts[0])
         return [block for part in parts for block in self._block(part)]
 
     def _block(self, part: Part) -> list[Block]:
@@ -182,6 +186,8 @@ def _block(kind: str, native: Native | None, **fields: Any) -> Block:
 
 
 def _text_block(part: Text) -> Block:
+    if not part.native:
+        return {"type": "text", "text": part.text}
     return _block("text", part.native, text=part.text)
 
 

@@ -35,6 +35,8 @@ _ROLES: dict[str, Role] = {
 }
 
 
+_PLAIN_ROLES: dict[str, Role] = {"system": "system", "user": "user", "assistant": "assistant"}
+
 _THOUGHTS = "messages.reasoning_content"
 """How the ledger calls thoughts in a history."""
 
@@ -48,7 +50,10 @@ class MessageReader:
 
     def read(self, fields: Fields) -> list[Turn]:
         """The turns of `messages`; raises BadRequest for none, an unknown role, or content that cannot be read."""
-        turns = [self._turn(message) for message in fields.objects("messages")]
+        turns = [
+            _plain_turn(message) or self._turn(fields.inner(message, "messages", position))
+            for position, message in enumerate(fields.items("messages") or ())
+        ]
         if not turns:
             raise fields.wrong("messages", "at least one message")
         return turns
@@ -94,6 +99,15 @@ class MessageReader:
         identifier = f"call_{name}_{position}"
         self._function_ids[name] = identifier
         return ToolCall(identifier, name, arguments_text(call.any("arguments")))
+
+
+def _plain_turn(message: Any) -> Turn | None:
+    """The turn of a message that is a role and a text, as nearly all of a long conversation are; None for others."""
+    if type(message) is dict and len(message) == 2:
+        name, content = message.get("role"), message.get("content")
+        if type(content) is str and content and type(name) is str and name in _PLAIN_ROLES:
+            return Turn(_PLAIN_ROLES[name], [Text(content)])
+    return None
 
 
 def _tool_call(call: Fields) -> ToolCall:

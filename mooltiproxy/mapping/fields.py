@@ -128,6 +128,10 @@ class Fields:
         """A JSON object that must be there."""
         return type(self)(self.any(name), self.where(name))
 
+    def inner(self, value: Any, name: str, position: int) -> Self:
+        """An element of the list of this name, to be read in its turn."""
+        return type(self)(value, f"{self.where(name)}[{position}]")
+
     def objects(self, name: str) -> Iterator[Self]:
         """The JSON objects of a list."""
         items = None if self._body.get(name) is None else self.items(name)
