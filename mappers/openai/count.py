@@ -3,7 +3,7 @@ November 2026), and for targets that do not have it vLLM's `POST /tokenize` (doc
 
 from typing import Any
 
-from mooltiproxy.errors import BadRequest, UpstreamBroken
+from mooltiproxy.errors import BadRequest, UpstreamBroken, UpstreamError
 from mooltiproxy.mapping.dialect import Config, Endpoint, Written
 from mooltiproxy.mapping.gather import raise_failure
 from mooltiproxy.mapping.neutral import CountAnswer, Request
@@ -47,7 +47,11 @@ def write_tokenize_request(request: Request, config: Config) -> Written:
 
 
 def read_tokenize_answer(body: Any, request: Request) -> CountAnswer:
-    """The number of tokens; raises UpstreamBroken where there is none, as of servers whose /tokenize is another."""
+    """The number of tokens; raises UpstreamError with status 404 for a server whose /tokenize takes a text only
+    (llama.cpp): it has no tokens for a conversation, and no fault either."""
+    if isinstance(body, dict) and body.get("tokens") == [] and "count" not in body:
+        message = "this target cannot count the tokens of a conversation: its /tokenize takes a text only"
+        raise UpstreamError(message, status=404)
     return _read_count(body, "count")
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from mappers.openai import count
-from mooltiproxy.errors import BadRequest, UpstreamBroken
+from mooltiproxy.errors import BadRequest, UpstreamBroken, UpstreamError
 from mooltiproxy.mapping.neutral import NOWHERE, CountAnswer, Request, Text, Tool, ToolChoice, Turn
 
 REQUEST: dict[str, Any] = {
@@ -61,8 +61,9 @@ def test_vllms_count_is_read() -> None:
 
 
 def test_a_tokenize_of_another_kind_is_no_counter() -> None:
-    with pytest.raises(UpstreamBroken, match="no count"):
+    with pytest.raises(UpstreamError, match="cannot count") as caught:
         count.read_tokenize_answer({"tokens": []}, Request())
+    assert caught.value.status == 404
 
 
 def test_a_bare_prompt_is_refused() -> None:
