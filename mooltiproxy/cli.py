@@ -20,6 +20,7 @@ from mooltiproxy.errors import ConfigError, MooltiError, Problem
 if TYPE_CHECKING:
     from mooltiproxy.config.model import Config
     from mooltiproxy.discovery import Found
+    from mooltiproxy.mapping.dialect import Dialect
 
 OK, WRONG, CANNOT_BIND, INTERRUPTED = 0, 1, 3, 130
 CONFIG_FILE = Path("config.yaml")
@@ -214,12 +215,11 @@ def _target(options: argparse.Namespace) -> dict[str, Any] | None:
     return None if url is None else {"targets": {"default": TARGET, TARGET: {"url": url, "speaks": "auto"}}}
 
 
-def _probe(url: str) -> tuple[str, ...]:
-    """What a live server speaks, of everything that this installation knows."""
-    from mooltiproxy.discovery import discover
+def _probe(url: str, key: str | None, dialects: "Iterable[Dialect]") -> tuple[str, ...]:
+    """What a live server speaks of these."""
     from mooltiproxy.upstream.probe import probe
 
-    return probe(url, discover(None).dialects.values())
+    return probe(url, key, dialects)
 
 
 def _target_url(options: argparse.Namespace) -> str | None:
@@ -331,7 +331,7 @@ def _selftest(options: argparse.Namespace) -> int:
 
     def configuration(spoken: Sequence[str]) -> "Config":
         if url is None:
-            return load(options.config or CONFIG_FILE, probe=lambda _: spoken)
+            return load(options.config or CONFIG_FILE, probe=lambda *_: spoken)
         target = {"url": url, "speaks": list(spoken)}
         return from_data({"targets": {"default": TARGET, TARGET: target}}, Path())
 

@@ -90,6 +90,20 @@ def test_sighup_reloads_and_open_streams_go_on(toy: Toy, tmp_path: Path) -> None
         connection.close()
 
 
+def test_nobody_waits_for_a_silent_server_that_is_asked_what_it_speaks(toy: Toy, tmp_path: Path) -> None:
+    port = free_port()
+    config = configured(toy, port)
+    with socket.create_server(("127.0.0.1", 0)) as silent, running_proxy(tmp_path, config) as process:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        (tmp_path / "config.yaml").write_text(f"{config}  other: {{url: {url}, speaks: auto}}\n")
+        process.send_signal(signal.SIGHUP)
+        asking, _ = silent.accept()
+        assert get(port) == 200
+        asking.close()
+        silent.close()
+        assert "what it speaks cannot be found out" in process.line_with("found out")
+
+
 def test_a_bad_file_changes_nothing_and_says_why(toy: Toy, tmp_path: Path) -> None:
     port = free_port()
     config = configured(toy, port)

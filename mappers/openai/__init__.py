@@ -41,7 +41,7 @@ def write_error(error: ProxyError, request_id: str) -> dict[str, Any]:
 def _lists_models(status: int, body: Any) -> bool:
     """Whether an answer to GET /v1/models is one of this API's, if only the wish for a key."""
     if status in (401, 403):
-        return isinstance(body, dict) and bool(body.get("error"))
+        return isinstance(body, dict) and bool(body.get("error")) and body.get("type") != "error"  # Anthropic's
     return isinstance(body, dict) and body.get("object") == "list" and isinstance(body.get("data"), list)
 
 

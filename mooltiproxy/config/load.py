@@ -45,8 +45,9 @@ def from_data(
 def _configured(document: Document, folder: Path, environ: Mapping[str, str], probe: Probe | None) -> Config:
     if not isinstance(document.data, dict):
         raise ConfigError(*document.problems)
-    renewed = [*old_spellings.renew(document), *find_out(document, probe)]
     registry = _discovered(document, folder)
+    dialects = registry.dialects.values() if registry else ()
+    renewed = [*old_spellings.renew(document), *find_out(document, probe, dialects, environ)]
     override(document, schema(Known()).paths(document.data), environ)
     _check_master_key(document, environ)
     known = _known(document, registry, folder, environ)

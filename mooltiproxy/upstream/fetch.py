@@ -28,6 +28,7 @@ TYPES = ("image/", PDF, "text/")
 """What the media types of answers begin with that a client may have fetched."""
 MAX_REDIRECTS = 3
 TIMEOUTS = Timeouts(connect=5.0, first_byte=10.0, idle=5.0, total=20.0)
+NO_FIELDS: Mapping[str, str] = {}
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
@@ -73,10 +74,18 @@ class Whole:
 
 
 async def get(
-    session: PooledSession, origin: Origin, path: str, timeouts: Timeouts, limit: int, address: str | None = None
+    session: PooledSession,
+    origin: Origin,
+    path: str,
+    timeouts: Timeouts,
+    limit: int,
+    address: str | None = None,
+    fields: Mapping[str, str] = NO_FIELDS,
 ) -> Whole:
-    """GET a path; raises UpstreamError. `address` is where to connect to, whatever the name resolves to."""
-    head = f"GET {path} HTTP/1.1\r\nhost: {origin.authority}\r\naccept: */*\r\nconnection: close\r\n\r\n"
+    """GET a path, with further header `fields`; raises UpstreamError. `address` is where to connect to, whatever the
+    name resolves to."""
+    own = {"host": origin.authority, "accept": "*/*", "connection": "close", **fields}
+    head = f"GET {path} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in own.items()) + "\r\n"
     whole = Whole(asyncio.get_running_loop().create_future(), limit)
     await ask(session, origin, head.encode(), whole, timeouts, address)
     return whole

@@ -14,20 +14,21 @@ TIMEOUTS = Timeouts(connect=5.0, first_byte=5.0, idle=5.0, total=10.0)
 MAX_BODY = 4 * 1024 * 1024
 
 
-def probe(url: str, dialects: Iterable[Dialect]) -> tuple[str, ...]:
+def probe(url: str, key: str | None, dialects: Iterable[Dialect]) -> tuple[str, ...]:
     """The names of those of these dialects that the server at `url` speaks, in their order; blocks while it asks.
 
-    Raises UpstreamUnreachable where nothing listens, UpstreamBroken where the server speaks none of them, ValueError
-    for what is no url. A thread of its own asks, so that a reload inside a running loop may call this too.
+    `key` is the server's, if it has one. Raises UpstreamUnreachable where nothing listens, UpstreamBroken where the
+    server speaks none of them, ValueError for what is no url. A thread of its own asks, so that a reload inside a
+    running loop may call this too.
     """
     with ThreadPoolExecutor(1) as asker:
-        return asker.submit(asyncio.run, _probe(url, list(dialects))).result()
+        return asker.submit(asyncio.run, _probe(url, key, list(dialects))).result()
 
 
-async def _probe(url: str, dialects: list[Dialect]) -> tuple[str, ...]:
+async def _probe(url: str, key: str | None, dialects: list[Dialect]) -> tuple[str, ...]:
     session = PooledSession()
     try:
-        spoken = [dialect.name for dialect in dialects if await _speaks(session, url, dialect)]
+        spoken = [dialect.name for dialect in dialects if await _speaks(session, url, key, dialect)]
     finally:
         await session.close()
     if not spoken:
@@ -36,14 +37,19 @@ async def _probe(url: str, dialects: list[Dialect]) -> tuple[str, ...]:
     return tuple(spoken)
 
 
-async def _speaks(session: PooledSession, url: str, dialect: Dialect) -> bool:
+async def _speaks(session: PooledSession, url: str, key: str | None, dialect: Dialect) -> bool:
     if dialect.probe is None:
         return False
     path, is_it = dialect.probe
     root = url.rstrip("/").removesuffix(dialect.base) if dialect.base else url
     origin = Origin.of(root)
     try:
-        whole = await get(session, origin, origin.base + path, TIMEOUTS, MAX_BODY)
+        whole = await get(session, origin, origin.base + path, TIMEOUTS, MAX_BODY, fields=_fields(dialect, key))
     except UpstreamBroken:  # what it answers is no HTTP answer to this: another dialect may fit
         return False
     return is_it(whole.status, whole.json())
+
+
+def _fields(dialect: Dialect, key: str | None) -> dict[str, str]:
+    """The header fields with which this dialect is asked."""
+    return {**dialect.fixed_fields, **({dialect.key_field: dialect.key_prefix + key} if key else {})}
