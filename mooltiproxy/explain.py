@@ -43,10 +43,11 @@ def explain(config: Config, question: Question) -> Iterator[str]:
     if reply is not None:
         yield _of_ourselves(reply)
         return
-    model = router.model_in(path) or (model_of(body) if body and router.wants_model else None)
+    fields = router.model_fields(path)
+    model = router.model_in(path) or (model_of(body, fields) if body and router.wants_model else None)
     route = router.route(path, prefix or question.target, model)
     if route.model is not None and body and route.path_model is None:
-        body = with_model(body, route.model.upstream_name)
+        body = with_model(body, route.model.upstream_name, fields)
     yield f"target       {route.target.name}: {route.target.url}"
     yield f"middlewares  {', '.join(config.middlewares)}"
     translation = route.entry.translation

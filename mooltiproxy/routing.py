@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 from urllib.parse import unquote
 
-from mooltiproxy.config.model import Config, MappingEntry, Model, Target
+from mooltiproxy.config.model import PASSTHROUGH, Config, MappingEntry, Model, Target
 from mooltiproxy.errors import NotFound
 from mooltiproxy.mapping.dialect import Dialect, Reply
 from mooltiproxy.mapping.model_names import MODEL_NAME
@@ -51,6 +51,7 @@ class Router:
         self._fallback_dialect = config.registry.dialects["openai"]
         self._signs = [(one.sign, one) for one in config.registry.dialects.values() if one.sign]
         self._shared = tuple({path.partition("{model}")[0] for path, _ in _shared_paths(config.registry.dialects)})
+        self._passthrough = None if config.rest_prefix is None else config.rest_prefix + PASSTHROUGH
         self.wants_model = bool(config.models)
         self._missing: dict[str, set[str]] = {name: set() for name in config.targets}  # learned till a reload
 
@@ -81,6 +82,10 @@ class Router:
         found = _first_match(self._dialect_patterns, path)
         return found[1] if found else None
 
+    def model_fields(self, path: str) -> Collection[str]:
+        """What the bodies of a path's dialect call the model."""
+        return self.dialect_of(path).model_fields
+
     def maps(self, path: str) -> bool:
         """Whether the file has an entry for this client path: that wins over an endpoint of the proxy itself."""
         return any(path in entries and entries[path].is_explicit for entries in self._entries.values())
@@ -96,7 +101,7 @@ class Router:
         entries = self._entries.get(name)
         if entries is None:
             raise NotFound("there is no such target: see `targets:` in the proxy's configuration", param="target")
-        entry, path_model = entries.get(path), None
+        entry, path_model = entries.get(path) or self._passed_through(entries, path), None
         if entry is None:
             found = _first_match(self._patterns[name], path)
             if found is None:
@@ -104,6 +109,16 @@ class Router:
             entry, path_model = found
         missing = self._missing[name]
         return Route(self._targets[name], _there(entry, missing), known, path_model, missing)
+
+    def _passed_through(self, entries: Mapping[str, MappingEntry], path: str) -> MappingEntry | None:
+        """The entry of a path behind that of `rest:` for everything of the target's own; raises NotFound for dots."""
+        if self._passthrough is None or not path.startswith(f"{self._passthrough}/"):
+            return None
+        own = path.removeprefix(self._passthrough)
+        if any(piece in (".", "..") for piece in unquote(own).replace("\\", "/").split("/")):
+            raise NotFound("a path with /./ or /../ is not passed through")
+        entry = entries[self._passthrough]
+        return replace(entry, path=entry.path.rstrip("/") + own)
 
     def reply(self, path: str, target: str | None) -> Reply | None:
         """What a client gets from the proxy itself where it asks this path of this target, or of the default one."""

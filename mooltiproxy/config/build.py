@@ -1,10 +1,11 @@
 """A valid file's values as the frozen `Config`: names resolved, the entries of `speaks` derived, secrets found."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from mooltiproxy.config.document import Document
-from mooltiproxy.config.model import Cerbere, Config, Key, MappingEntry, Model, System, Target, Timeouts
+from mooltiproxy.config.model import PASSTHROUGH, Cerbere, Config, Key, MappingEntry, Model, System, Target, Timeouts
 from mooltiproxy.config.overrides import MASTER_KEY
 from mooltiproxy.config.pairs import FUNCTIONS, Place, pair
 from mooltiproxy.config.schema import MIDDLEWARES, Known
@@ -33,9 +34,11 @@ def build(values: Values, document: Document, known: Known, registry: Registry) 
     templates = {**TEMPLATES, **own_templates}
     targets = {name: own for name, own in values["targets"].items() if name != "default"}
     models = _section(values, "models")
+    prefix = _section(values, "rest").get("prefix")
+    registry = _placed(registry, prefix)
     return Config(
         targets={
-            name: _Target(name, own, templates, registry, known.environ, _unnamed(models, name)).built()
+            name: _Target(name, own, templates, registry, known.environ, _unnamed(models, name), prefix).built()
             for name, own in targets.items()
         },
         default_target=values["targets"]["default"],
@@ -45,10 +48,18 @@ def build(values: Values, document: Document, known: Known, registry: Registry) 
         cerbere=Cerbere(**_section(values, "cerbere")),
         keys=tuple(_key(name, own, known.environ) for name, own in _section(values, "keys").items()),
         models={name: Model(name, own["target"], own.get("name", name)) for name, own in models.items()},
+        rest_prefix=prefix,
         templates=templates,
         middlewares=values.get("middlewares", MIDDLEWARES),
         warnings=tuple(warnings_of(values, document, known.environ)),
     )
+
+
+def _placed(registry: Registry, prefix: str | None) -> Registry:
+    """The dialects whose paths clients can reach: those below a prefix come first there, or are left out."""
+    dialects = registry.dialects
+    below = {name: one.below(prefix) for name, one in dialects.items() if one.below_prefix and prefix is not None}
+    return replace(registry, dialects=below | {name: one for name, one in dialects.items() if not one.below_prefix})
 
 
 def _section(values: Values, name: str) -> dict[str, Any]:
@@ -119,9 +130,11 @@ class _Target:
         registry: Registry,
         environ: Mapping[str, str],
         model: str | None,
+        rest_prefix: str | None,
     ) -> None:
         self._name = name
         self._model = model
+        self._rest_prefix = rest_prefix
         self._values = values
         self._templates = templates
         self._registry = registry
@@ -141,6 +154,9 @@ class _Target:
         for client_path, entry in self._derived():
             if client_path not in taken:
                 mapping.setdefault(client_path, entry)
+        if self._rest_prefix is not None:
+            through = self._rest_prefix + PASSTHROUGH
+            mapping.setdefault(through, MappingEntry(through, self._base or "/", None, self._main_dialect))
         envkey = self._values.get("envkey")
         return Target(
             name=self._name,

@@ -86,10 +86,9 @@ def _known(document: Document, registry: Registry | None, folder: Path, environ:
     templates = {*TEMPLATES, *_entries(document.data, "templates")}
     if registry is None:
         return Known(folder, environ, templates=templates, targets=targets)
-    endpoints = {endpoint.label for dialect in registry.dialects.values() for endpoint in dialect.endpoints}
-    return Known(
-        folder, environ, registry.mappers, registry.prompters, registry.dialects, templates, targets, endpoints
-    )
+    dialects = {name: dialect for name, dialect in registry.dialects.items() if not dialect.below_prefix}
+    endpoints = {endpoint.label for dialect in dialects.values() for endpoint in dialect.endpoints}
+    return Known(folder, environ, registry.mappers, registry.prompters, dialects, templates, targets, endpoints)
 
 
 def _entries(data: dict[str, Any], section: str) -> dict[str, Any]:

@@ -13,6 +13,9 @@ from mooltiproxy.errors import Problem
 from mooltiproxy.mapping.dialect import Dialect, Reply
 from mooltiproxy.mapping.translate import Translation
 
+PASSTHROUGH = "/passthrough"
+"""Below the prefix of `rest:`: what follows is a path of the target's own, asked untouched."""
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -134,6 +137,7 @@ class Config:
     cerbere: Cerbere = field(default_factory=Cerbere)
     keys: tuple[Key, ...] = ()
     models: Mapping[str, Model] = field(default_factory=dict)
+    rest_prefix: str | None = None
     templates: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     middlewares: tuple[str, ...] = ()
     warnings: tuple[Problem, ...] = ()

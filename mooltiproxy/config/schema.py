@@ -88,6 +88,7 @@ def schema(known: Known) -> Section:
             Optional("models", description="Names that clients ask for, and which target has them"): Entries(
                 plain_name, model(known)
             ),
+            Optional("rest", description="The endpoints of llm-proxy-api (off)"): rest(),
             Optional("templates", description="Prompt templates: the text before each role's words"): Entries(
                 plain_name, template()
             ),
@@ -227,6 +228,19 @@ def model(known: Known) -> Section:
                 "target", known.targets
             ),
             Optional("name", description="Its name there; the same when absent"): text,
+        }
+    )
+
+
+def rest() -> Section:
+    """`rest:`"""
+    return Section(
+        {
+            Required(
+                "prefix",
+                msg="expected the prefix of these endpoints, such as /rest, it is missing",
+                description="What their paths begin with",
+            ): Word(lambda value: client_path(value).rstrip("/"), client_path.json)
         }
     )
 

@@ -5,10 +5,11 @@ plain mapper functions, found by their names. `prompters/` holds prompter functi
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from mooltiproxy.errors import ProxyError
+from mooltiproxy.mapping.forms import Form
 from mooltiproxy.mapping.neutral import Asked, Framing, StreamEvent
 
 Config = Mapping[str, Any]
@@ -107,7 +108,8 @@ class Endpoint:
     those of its vendor's own `image_hosts`. `documents` is how it takes documents: by URL or as bytes (`url`), as
     bytes only (`bytes`), the same but text as text (`pdf`), as text only (`text`). `takes_formats` says of a text
     endpoint whether it can be told what its answer must be (JSON of a schema). A `GET` has no body: `read_request` gets
-    None.
+    None. `form` says where the settings of `models:` stand in bodies that pass to a target of the same dialect: without
+    one they stay as they are.
     """
 
     kind: Kind
@@ -128,6 +130,7 @@ class Endpoint:
     image_hosts: frozenset[str] = frozenset()
     documents: Literal["url", "bytes", "pdf", "text"] = "url"
     takes_formats: bool = True
+    form: Form | None = None
 
     @property
     def label(self) -> str:
@@ -156,7 +159,9 @@ class Dialect:
     same path. `replies` are what its clients get, by path, from the proxy itself: at all targets, but for
     those of this dialect where a path is also one of `other_paths`.
     `limit_style` is whose header fields about limits its clients read, and `id_field` is where they look for the
-    request's id, if not in x-request-id.
+    request's id, if not in x-request-id. `model_fields` are what its bodies call the model: the first that is there
+    counts. A dialect with `below_prefix` is for clients alone, and only where the configuration names the prefix of
+    its paths.
     """
 
     name: str
@@ -175,6 +180,14 @@ class Dialect:
     replies: Mapping[str, Reply] = field(default_factory=dict)
     limit_style: LimitStyle = "openai"
     id_field: str = ""
+    model_fields: tuple[str, ...] = ("model",)
+    below_prefix: bool = False
+
+    def below(self, prefix: str) -> "Dialect":
+        """The same dialect with all its paths below this prefix."""
+        endpoints = [replace(one, paths=tuple(prefix + path for path in one.paths)) for one in self.endpoints]
+        replies = {prefix + path: reply for path, reply in self.replies.items()}
+        return replace(self, endpoints=tuple(endpoints), replies=replies)
 
     def alias(self, path: str) -> str:
         """The name under which routing knows a path that another dialect has as well."""

@@ -1,10 +1,11 @@
-"""Reads and replaces the `model` of a JSON body without touching any other byte of it.
+"""Reads and replaces the model that a JSON body names without touching any other byte of it.
 
 A body that passes through must keep its numbers, its spaces and the order of its keys; parsing and writing it
 again would not.
 """
 
 import re
+from collections.abc import Collection
 from typing import Any
 
 import orjson
@@ -15,28 +16,36 @@ from mooltiproxy.mapping.bodies import loads_request
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\],:]', re.DOTALL)
 
 
-def model_of(body: bytes) -> str | None:
-    """The top-level `model` of a JSON object, None where there is none; raises BadRequest for what cannot be read."""
+FIELDS = ("model",)
+"""What most APIs call the model."""
+
+
+def model_of(body: bytes, fields: Collection[str] = FIELDS) -> str | None:
+    """The first top-level field of these names in a JSON object, None where there is none; raises BadRequest for what
+    cannot be read."""
     value: Any = loads_request(body)
-    model = value.get("model") if isinstance(value, dict) else None
+    if not isinstance(value, dict):
+        return None
+    field, model = next(((name, value[name]) for name in fields if value.get(name) is not None), ("model", None))
     if model is not None and not isinstance(model, str):
-        raise BadRequest("`model` must be a string", param="model")
+        raise BadRequest(f"`{field}` must be a string", param=field)
     return model
 
 
-def with_model(body: bytes, model: str) -> bytes:
-    """The body, which `model_of` has read, with every top-level `model` replaced (a parser takes the last of two)."""
+def with_model(body: bytes, model: str, fields: Collection[str] = FIELDS) -> bytes:
+    """The body, which `model_of` has read, with every top-level field of these names replaced (a parser takes the last
+    of two)."""
     pieces: list[bytes] = []
     copied = 0
-    for start, end in _top_level_values(body, "model"):
+    for start, end in _top_level_values(body, fields):
         pieces += (body[copied:start], orjson.dumps(model))
         copied = end
     pieces.append(body[copied:])
     return b"".join(pieces)
 
 
-def _top_level_values(body: bytes, key: str) -> list[tuple[int, int]]:
-    """Where the string values of a top-level key stand."""
+def _top_level_values(body: bytes, keys: Collection[str]) -> list[tuple[int, int]]:
+    """Where the string values of these top-level keys stand."""
     spans: list[tuple[int, int]] = []
     depth = 0
     previous: re.Match[bytes] | None = None
@@ -48,7 +57,7 @@ def _top_level_values(body: bytes, key: str) -> list[tuple[int, int]]:
         elif text in (b"}", b"]"):
             depth -= 1
         elif depth == 1 and text == b":":
-            expects_value = previous is not None and orjson.loads(previous.group()) == key
+            expects_value = previous is not None and orjson.loads(previous.group()) in keys
         elif depth == 1 and text.startswith(b'"') and expects_value:
             spans.append(token.span())
         if text != b":":

@@ -5,7 +5,7 @@ pairs. `None` means "not said" throughout. Requests and answers are built once a
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,13 +14,22 @@ FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 Framing = Literal["sse", "named_sse", "ndjson", "json_array"]
 
 
+def no_prompt(name: str, language: str | None) -> str | None:
+    """Where there is no prompt library, it has nothing."""
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a request says outside its body: the path, the `{model}` in it, and the query."""
+    """What a request says outside its body: the path, the `{model}` in it, and the query.
+
+    `prompt` looks a prompt of the library up by its name and, where the request names one, its language.
+    """
 
     path: str = ""
     model: str | None = None
     query: Mapping[str, str] = field(default_factory=dict)
+    prompt: Callable[[str, str | None], str | None] = no_prompt
 
 
 NOWHERE = Asked()

@@ -40,7 +40,9 @@ def routing(
         check_right(exchange.key, route)
         renamed = route.model
         if renamed is not None and renamed.upstream_name != renamed.name and exchange.route.path_model is None:
-            exchange.replace_body(with_model(await exchange.body(), renamed.upstream_name))
+            exchange.replace_body(
+                with_model(await exchange.body(), renamed.upstream_name, router.model_fields(exchange.path))
+            )
         told = len(exchange.headers)
         while True:
             try:
@@ -72,14 +74,14 @@ def named_target(exchange: Exchange) -> str | None:
 
 
 async def asked_model(exchange: Exchange, router: Router) -> str | None:
-    """The model in the path, or the body's `model`, where the body is JSON."""
+    """The model in the path, or the one that the body names, where it is JSON."""
     in_path = router.model_in(exchange.path)
     if in_path is not None:
         return in_path
     request = exchange.request
     if not request.can_read_body or not is_json(request) or request.headers.get("Content-Encoding", "") not in PLAIN:
         return None
-    return model_of(await exchange.body())
+    return model_of(await exchange.body(), router.model_fields(exchange.path))
 
 
 def is_json(request: web.BaseRequest) -> bool:
