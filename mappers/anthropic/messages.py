@@ -6,6 +6,7 @@ from typing import Any
 from mooltiproxy.errors import BadRequest
 from mooltiproxy.mapping.dialect import Config, Endpoint, Written
 from mooltiproxy.mapping.fields import Fields
+from mooltiproxy.mapping.forms import Conversation, Form
 from mooltiproxy.mapping.model_names import required_model
 from mooltiproxy.mapping.neutral import (
     NOWHERE,
@@ -159,6 +160,8 @@ def _is_native(name: str, value: Any) -> bool:
     return name == _EFFORT or is_vendor_tool(name, value)
 
 
+_CONVERSATION = Conversation(system="system", takes_system=False)
+
 endpoint = Endpoint(
     kind="chat",
     paths=("/v1/messages", "/messages"),
@@ -170,6 +173,16 @@ endpoint = Endpoint(
     stream_writer=MessagesWriter,
     framing="named_sse",
     keepalive=PING,
+    form=Form(
+        places={
+            **{name: (name,) for name in ("max_tokens", "temperature", "top_p", "top_k", "tools", "tool_choice")},
+            "stop": ("stop_sequences",),
+            "user": ("metadata.user_id",),
+            "reasoning": ("thinking", "output_config.effort"),
+            "output": ("output_config.format", "output_format"),
+        },
+        conversation=_CONVERSATION,
+    ),
 )
 count_endpoint = Endpoint(
     kind="count",
@@ -178,4 +191,5 @@ count_endpoint = Endpoint(
     write_request=write_count_request,
     read_answer=read_count,
     write_answer=write_count,
+    form=Form(conversation=_CONVERSATION),
 )

@@ -1,10 +1,12 @@
 """Google's Gemini API (ai.google.dev/api, generativelanguage v1beta, of November 2026)."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
 from mooltiproxy.errors import ProxyError
 from mooltiproxy.mapping.dialect import Dialect, Endpoint
+from mooltiproxy.mapping.forms import Conversation, Form
 
 from . import count, embeddings, models
 from .read_answer import Reader, read_answer
@@ -56,6 +58,57 @@ def _paths(method: str) -> tuple[str, ...]:
     return (f"/v1beta/models/{{model}}:{method}", f"/v1/models/{{model}}:{method}")
 
 
+def _places(**names: str) -> dict[str, tuple[str, ...]]:
+    """Places in `generationConfig`, in both of the spellings that protocol buffers have."""
+    return {name: (f"generationConfig.{place}", f"generationConfig.{_snake(place)}") for name, place in names.items()}
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"([A-Z])", lambda letter: "_" + letter[1].lower(), name)
+
+
+_SPELLINGS = {
+    "generation_config": "generationConfig",
+    "system_instruction": "systemInstruction",
+    "tool_config": "toolConfig",
+}
+_CONVERSATION = Conversation(
+    messages="contents",
+    content="parts",
+    part={},
+    system="systemInstruction",
+    roles={"assistant": "model"},
+    is_list=True,
+    takes_system=False,
+)
+_FORM = Form(
+    places={
+        **_places(
+            temperature="temperature",
+            top_p="topP",
+            top_k="topK",
+            seed="seed",
+            n="candidateCount",
+            max_tokens="maxOutputTokens",
+            stop="stopSequences",
+            presence_penalty="presencePenalty",
+            frequency_penalty="frequencyPenalty",
+            logprobs="responseLogprobs",
+            top_logprobs="logprobs",
+            reasoning="thinkingConfig",
+        ),
+        "output": tuple(
+            place
+            for name in ("responseMimeType", "responseJsonSchema", "responseSchema")
+            for place in (f"generationConfig.{name}", f"generationConfig.{_snake(name)}")
+        ),
+        "tools": ("tools",),
+        "tool_choice": ("toolConfig",),
+    },
+    conversation=_CONVERSATION,
+    spellings=_SPELLINGS,
+)
+
 chat = Endpoint(
     kind="chat",
     paths=_paths("generateContent"),
@@ -68,6 +121,7 @@ chat = Endpoint(
     takes_image_urls=False,
     image_hosts=IMAGE_HOSTS,
     documents="bytes",
+    form=_FORM,
 )
 chat_stream = replace(
     chat,
@@ -87,6 +141,7 @@ count_tokens = Endpoint(
     takes_image_urls=False,
     image_hosts=IMAGE_HOSTS,
     documents="bytes",
+    form=Form(conversation=_CONVERSATION, spellings=_SPELLINGS),
 )
 embed_batch = Endpoint(
     kind="embeddings",

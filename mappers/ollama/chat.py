@@ -7,10 +7,11 @@ from typing import Any
 from mooltiproxy.errors import BadRequest
 from mooltiproxy.mapping.dialect import Config, Endpoint, Written
 from mooltiproxy.mapping.fields import Fields
+from mooltiproxy.mapping.forms import Conversation, Form
 from mooltiproxy.mapping.model_names import required_model
 from mooltiproxy.mapping.neutral import NOWHERE, Asked, Request, Tool
 
-from .common import read_common, write_common
+from .common import PLACES, read_common, write_common
 from .lines import CHAT, loaded, read_answer, write_answer
 from .messages import MessageReader, MessageWriter
 from .stream import Reader, Writer
@@ -96,4 +97,5 @@ endpoint = Endpoint(
     keepalive=b"",
     takes_image_urls=False,
     documents="text",
+    form=Form(places={**PLACES, "tools": ("tools",)}, own="options", conversation=Conversation()),
 )

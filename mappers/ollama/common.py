@@ -26,6 +26,21 @@ _OWN_FIELDS: Mapping[str, type] = {
 }
 """Fields of `Request.extra` that a target of this dialect is told, by the type that it wants."""
 
+PLACES = {
+    **{
+        name: (f"{_OPTIONS}{name}",) for name in ("temperature", "top_p", "top_k", "min_p", "typical_p", "seed", "stop")
+    },
+    "presence_penalty": (f"{_OPTIONS}presence_penalty",),
+    "frequency_penalty": (f"{_OPTIONS}frequency_penalty",),
+    "repetition_penalty": (f"{_OPTIONS}repeat_penalty",),
+    "max_tokens": (f"{_OPTIONS}num_predict",),
+    "output": ("format",),
+    "reasoning": ("think",),
+    "logprobs": ("logprobs",),
+    "top_logprobs": ("top_logprobs",),
+}
+"""Where both endpoints say what can be set for a model."""
+
 _LEVELS = ("low", "medium", "high", "max")
 _LEVEL_OF_EFFORT = {"minimal": "low", "xhigh": "max"} | {level: level for level in _LEVELS}
 MAX_TOP_LOGPROBS = 20

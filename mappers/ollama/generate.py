@@ -11,10 +11,11 @@ from typing import Any
 from mooltiproxy.errors import BadRequest
 from mooltiproxy.mapping.dialect import Config, Endpoint, Written
 from mooltiproxy.mapping.fields import Fields
+from mooltiproxy.mapping.forms import Conversation, Form
 from mooltiproxy.mapping.model_names import required_model
 from mooltiproxy.mapping.neutral import NOWHERE, Asked, Part, Request, Text, Turn
 
-from .common import read_common, write_common
+from .common import PLACES, read_common, write_common
 from .lines import GENERATE, loaded, read_answer, write_answer
 from .messages import MessageWriter, read_images
 from .stream import Reader, Writer
@@ -107,4 +108,10 @@ endpoint = Endpoint(
     keepalive=b"",
     takes_image_urls=False,
     documents="text",
+    form=Form(
+        places=PLACES,
+        own="options",
+        conversation=Conversation(messages="prompt", system="system", takes_messages=False),
+        bare="raw",
+    ),
 )

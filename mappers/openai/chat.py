@@ -6,6 +6,7 @@ from typing import Any, Literal
 from mooltiproxy.errors import BadRequest
 from mooltiproxy.mapping.dialect import Config, Endpoint, Written
 from mooltiproxy.mapping.fields import Fields
+from mooltiproxy.mapping.forms import Conversation, Form
 from mooltiproxy.mapping.ids import new_id
 from mooltiproxy.mapping.neutral import (
     NOWHERE,
@@ -38,6 +39,7 @@ from .chat_stream import (
 )
 from .common import (
     NAMES,
+    PLACES,
     head,
     is_vendor,
     read_choices,
@@ -291,6 +293,21 @@ def _write_message(choice: Choice, calls: list[ToolCall], request: Request) -> d
     return message
 
 
+FORM = Form(
+    places={
+        **PLACES,
+        "logprobs": ("logprobs",),
+        "top_logprobs": ("top_logprobs",),
+        "output": ("response_format",),
+        "reasoning": ("reasoning_effort",),
+        "tools": ("tools", "functions"),
+        "tool_choice": ("tool_choice", "function_call"),
+        "parallel_tool_calls": ("parallel_tool_calls",),
+    },
+    own="",
+    conversation=Conversation(),
+)
+
 endpoint = Endpoint(
     kind="chat",
     paths=("/v1/chat/completions", "/chat/completions"),
@@ -301,4 +318,5 @@ endpoint = Endpoint(
     stream_reader=ChatReader,
     stream_writer=ChatWriter,
     documents="pdf",
+    form=FORM,
 )

@@ -27,6 +27,17 @@ _LOCAL_SAMPLING = ("top_k", "min_p", "typical_p", "repetition_penalty")
 """Fields that the servers of open models add to OpenAI's: vLLM, TabbyAPI and llama.cpp know them."""
 
 
+PLACES: dict[str, tuple[str, ...]] = {
+    **{name: (name,) for name in ("temperature", "top_p", "top_k", "min_p", "seed", "logit_bias", "stop", "n", "user")},
+    "typical_p": ("typical_p", "typical"),
+    "repetition_penalty": ("repetition_penalty", "repeat_penalty"),
+    "presence_penalty": ("presence_penalty",),
+    "frequency_penalty": ("frequency_penalty",),
+    "max_tokens": ("max_tokens", "max_completion_tokens"),
+}
+"""Where both endpoints say what can be set for a model."""
+
+
 def read_sampling(fields: Fields) -> Sampling:
     """The sampling fields that both endpoints share, those of local servers included; raises BadRequest."""
     return Sampling(

@@ -6,6 +6,7 @@ from typing import Any
 from mooltiproxy.errors import BadRequest
 from mooltiproxy.mapping.dialect import Config, Endpoint, Written
 from mooltiproxy.mapping.fields import Fields
+from mooltiproxy.mapping.forms import Form
 from mooltiproxy.mapping.ids import new_id
 from mooltiproxy.mapping.neutral import (
     NOWHERE,
@@ -23,6 +24,7 @@ from mooltiproxy.mapping.neutral import (
 from mooltiproxy.mapping.stops import StopCutter, cut_at_stop
 
 from .common import (
+    PLACES,
     head,
     read_choices,
     read_finish,
@@ -54,6 +56,7 @@ def read_request(body: Any, asked: Asked = NOWHERE) -> Request:
     sampling.best_of = fields.integer("best_of", 0, 20)
     limit = fields.integer("max_tokens", 0)
     sampling.max_tokens = DEFAULT_MAX_TOKENS if limit is None else limit
+    sampling.assumed = frozenset(["max_tokens"] if limit is None else [])
     sampling.top_logprobs = fields.integer("logprobs", 0)
     sampling.logprobs = True if sampling.top_logprobs is not None else None
     read_stream(fields, request)
@@ -212,4 +215,5 @@ endpoint = Endpoint(
     stream_reader=TextReader,
     stream_writer=TextWriter,
     takes_formats=False,
+    form=Form(places={**PLACES, "logprobs": ("logprobs",), "top_logprobs": ("logprobs",)}, own=""),
 )

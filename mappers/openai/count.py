@@ -5,6 +5,7 @@ from typing import Any
 
 from mooltiproxy.errors import BadRequest, UpstreamBroken, UpstreamError
 from mooltiproxy.mapping.dialect import Config, Endpoint, Written
+from mooltiproxy.mapping.forms import Form
 from mooltiproxy.mapping.gather import raise_failure
 from mooltiproxy.mapping.neutral import CountAnswer, Request
 from mooltiproxy.mapping.tool_names import renamed_tools
@@ -66,6 +67,7 @@ def _read_count(body: Any, name: str) -> CountAnswer:
 endpoint = Endpoint(
     kind="count",
     name="input_tokens",
+    form=Form(conversation=responses.CONVERSATION),
     paths=("/v1/responses/input_tokens", "/responses/input_tokens"),
     read_request=responses.read_request,
     write_request=write_request,

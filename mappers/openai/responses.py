@@ -9,6 +9,7 @@ from typing import Any, Literal
 from mooltiproxy.errors import BadRequest
 from mooltiproxy.mapping.dialect import Config, Endpoint, Written
 from mooltiproxy.mapping.fields import Fields
+from mooltiproxy.mapping.forms import Conversation, Form
 from mooltiproxy.mapping.gather import answer_of, stream_of
 from mooltiproxy.mapping.neutral import (
     NOWHERE,
@@ -325,6 +326,19 @@ def write_answer(answer: Answer, request: Request) -> dict[str, Any]:
     return response
 
 
+CONVERSATION = Conversation(messages="input", system="instructions", part={"type": "input_text"})
+FORM = Form(
+    places={
+        **{name: (name,) for name in ("temperature", "top_p", "top_logprobs", "tools", "tool_choice", "user")},
+        "max_tokens": ("max_output_tokens",),
+        "output": ("text.format",),
+        "reasoning": ("reasoning.effort",),
+        "parallel_tool_calls": ("parallel_tool_calls",),
+    },
+    own="",
+    conversation=CONVERSATION,
+)
+
 endpoint = Endpoint(
     kind="chat",
     name="responses",
@@ -336,4 +350,5 @@ endpoint = Endpoint(
     stream_reader=ResponseReader,
     stream_writer=ResponseWriter,
     framing="named_sse",
+    form=FORM,
 )

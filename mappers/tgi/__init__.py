@@ -10,6 +10,7 @@ from typing import Any
 
 from mooltiproxy.errors import ProxyError
 from mooltiproxy.mapping.dialect import Dialect, Endpoint
+from mooltiproxy.mapping.forms import Form
 
 from . import info
 from .answers import read_chat_answer, read_count, read_text_answer, write_answer, write_root_answer
@@ -25,6 +26,11 @@ def write_error(error: ProxyError, request_id: str) -> dict[str, Any]:
     return {"error": str(error), "error_type": _ERROR_TYPES.get(error.status, "incomplete_generation")}
 
 
+_PLACES = {
+    name: (f"parameters.{name}",)
+    for name in ("top_p", "top_k", "typical_p", "seed", "frequency_penalty", "repetition_penalty", "stop")
+}
+
 text_endpoint = Endpoint(
     kind="text",
     paths=("/generate",),
@@ -35,6 +41,14 @@ text_endpoint = Endpoint(
     stream_reader=text_reader,
     stream_writer=Writer,
     stream_path="/generate_stream",
+    form=Form(
+        places={
+            **_PLACES,
+            "temperature": ("parameters.temperature", "parameters.do_sample"),
+            "max_tokens": ("parameters.max_new_tokens",),
+            "output": ("parameters.grammar",),
+        }
+    ),
 )
 chat_endpoint = replace(
     text_endpoint,
