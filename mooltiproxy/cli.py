@@ -26,6 +26,7 @@ OK, WRONG, CANNOT_BIND, INTERRUPTED = 0, 1, 3, 130
 CONFIG_FILE = Path("config.yaml")
 CERTIFICATES = Path("certificates")
 TEMPLATE = "config.template.yaml"
+HTTPS = 443
 TARGET = "target"
 """The name of the target that --target makes."""
 NOTHING_TO_SERVE = (
@@ -98,7 +99,7 @@ def _add_serve(commands: Any) -> None:
     parser.add_argument("--config", type=Path, metavar="FILE", help="default: ./config.yaml if it is there")
     parser.add_argument("--bindip", metavar="IP", help="listen on this address instead of system.host")
     parser.add_argument("--bindport", type=_port, metavar="N", help="listen on this port instead of system.port")
-    parser.add_argument("--verbose", action="store_true", help="log more")
+    parser.add_argument("--verbose", action="store_true", help="log more, with all requests and answers")
     target = parser.add_argument_group("one target, with or without a configuration file")
     target.add_argument("--target", metavar="URL", help="the default target; what it speaks is found out")
     target.add_argument("--aihost", metavar="H", help="the same, as a host (default: 127.0.0.1) ...")
@@ -188,7 +189,7 @@ def _serve(options: argparse.Namespace) -> int:
     target = _target(options)
 
     def configuration() -> "Config":
-        return _with_address(_configuration(file, target), options)
+        return _with_options(_configuration(file, target), options)
 
     config = configuration()
     _warn(config.warnings)
@@ -233,7 +234,8 @@ def _target_url(options: argparse.Namespace) -> str | None:
     if port is None:
         return url
     host = host or "127.0.0.1"
-    return f"http://[{host}]:{port}" if ":" in host and not host.startswith("[") else f"http://{host}:{port}"
+    scheme = "https" if port == HTTPS else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{scheme}://{host}:{port}"
 
 
 def _configuration(file: Path | None, target: dict[str, Any] | None) -> "Config":
@@ -251,10 +253,12 @@ def _configuration(file: Path | None, target: dict[str, Any] | None) -> "Config"
     return replace(config, targets={**config.targets, **alone.targets}, default_target=TARGET)
 
 
-def _with_address(config: "Config", options: argparse.Namespace) -> "Config":
+def _with_options(config: "Config", options: argparse.Namespace) -> "Config":
+    """The configuration with what the command line says instead; to be verbose is to log bodies, too."""
     host = config.system.host if options.bindip is None else options.bindip
     port = config.system.port if options.bindport is None else options.bindport
-    return replace(config, system=replace(config.system, host=host, port=port))
+    debug = config.system.debug or options.verbose
+    return replace(config, system=replace(config.system, host=host, port=port, debug=debug))
 
 
 def _no_master_key() -> str:

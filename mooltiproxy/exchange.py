@@ -1,7 +1,7 @@
 """What one request carries on its way down the chain: each field names the part that writes it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -52,6 +52,7 @@ class Exchange:
     key: Key | None = None  # bearer_auth: the key of `keys:`, or the master key
     route: Route | None = None  # routing
     translated: Translated | None = None  # mapping: the body to send and how to read its answer
+    watch: Callable[[bytes], None] | None = None  # mapping: logs the pieces of an answer that passes untouched
     dropped: tuple[str, ...] = ()  # mapping: what the target could not be told
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)  # anyone: headers for whatever answer is sent
     status: int = 0  # forwarder: the status that was sent, 0 before

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 
 from mooltiproxy.bans import Bans
+from mooltiproxy.body_log import formatter
 from mooltiproxy.config.model import TLS, Config
 from mooltiproxy.endpoints import OPEN, endpoints
 from mooltiproxy.errors import ConfigError, Problem
@@ -33,9 +34,9 @@ def serve(config: Config, *, verbose: bool = False, reload: Callable[[], Config]
 
     Raises ConfigError for what cannot be served, OSError where the address cannot be bound.
     """
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr
-    )
+    to_stderr = logging.StreamHandler(sys.stderr)
+    to_stderr.setFormatter(formatter())
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[to_stderr])
     logging.getLogger("asyncio").setLevel(logging.WARNING)
 
     async def run() -> None:

@@ -5,7 +5,7 @@ from urllib.parse import parse_qsl
 
 from aiohttp import web
 
-from mooltiproxy.body_log import body_log
+from mooltiproxy.body_log import BodyLog, body_log, is_readable
 from mooltiproxy.config.model import Config
 from mooltiproxy.errors import EndpointMissing, UnsupportedMedia
 from mooltiproxy.exchange import EXCHANGE, Exchange
@@ -57,9 +57,19 @@ def mapping(config: Config, fetch: Fetch) -> Callable[..., Awaitable[web.StreamR
                 return web.Response(body=translated.reply.body, content_type=translated.reply.media_type)
         elif translation is None and is_read(exchange, longest):
             forget_foreign(exchange, await exchange.body())
+        if bodies and exchange.translated is None:
+            await watch(exchange, bodies)
         return await handler(request)
 
     return middleware
+
+
+async def watch(exchange: Exchange, bodies: BodyLog) -> None:
+    """Log what passes untouched, as far as it is text."""
+    request = exchange.request
+    if request.can_read_body and is_readable(request.content_type, request.headers.get("Content-Encoding", "")):
+        bodies.write(exchange.id, "request of the client (passes)", await exchange.body())
+    exchange.watch = bodies.pieces(exchange.id, "answer of the target (passes)")
 
 
 def what_follows(translation: Translation, translated: Translated) -> tuple[str, bytes]:

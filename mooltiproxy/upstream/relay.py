@@ -3,9 +3,11 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
+from mooltiproxy.body_log import is_readable
 from mooltiproxy.errors import EndpointMissing, InternalError, ProxyError, UpstreamBroken, UpstreamError
 from mooltiproxy.exchange import Exchange
 from mooltiproxy.mapping.answers import AnswerTranslator
@@ -122,6 +124,17 @@ class Relay:
             headers.for_client(self._fields, translated=False),
             int(length) if length is not None and length.isdigit() else None,
         )
+        if self._exchange.watch is not None:
+            self._watch(self._exchange.watch)
+
+    def _watch(self, watch: Callable[[bytes], None]) -> None:
+        encoding = headers.value_of(self._fields, b"content-encoding") or b""
+        if is_readable(headers.media_type(self._fields), encoding.decode("latin-1")):
+            self._take = partial(self._watched, watch)
+
+    def _watched(self, watch: Callable[[bytes], None], data: bytes) -> None:
+        watch(data)
+        self.writer.write(data)
 
     def _start(self, status: int, fields: headers.Fields, length: int | None) -> None:
         self._exchange.status = status
