@@ -75,6 +75,20 @@ def read_document(file: Path, environ: Mapping[str, str]) -> Document:
     return document
 
 
+def plain_document(text: str, file: str) -> Document:
+    """Another program's YAML or JSON as a Document: `${NAME}` in it stays as it is. Data is None for an empty text;
+    raises ConfigError with every problem."""
+    document = Document(None, {(): Place(file, 1)})
+    root = _composed(text, file)
+    try:
+        document.data = None if root is None else _Reader(document, file, None).read(root, ())
+    except RecursionError:
+        raise ConfigError(Problem("nested too deeply", line=1, file=file)) from None
+    if document.problems:
+        raise ConfigError(*document.problems)
+    return document
+
+
 def _text_of(file: Path) -> str:
     try:
         data = file.read_bytes()
@@ -121,7 +135,7 @@ def _yaml_message(error: yaml.MarkedYAMLError, text: str, line: int) -> str:
 class _Reader:
     """Turns nodes into data; what is wrong goes to the document, and the value is left out."""
 
-    def __init__(self, document: Document, file: str, environ: Mapping[str, str]) -> None:
+    def __init__(self, document: Document, file: str, environ: Mapping[str, str] | None) -> None:
         self._document = document
         self._file = file
         self._environ = environ
@@ -204,6 +218,8 @@ class _Reader:
         return self._refuse_tag(path, node)
 
     def _text(self, node: ScalarNode, path: Where, secret: bool) -> Any:
+        if self._environ is None:
+            return node.value
         expanded = self._expanded(node, path)
         variable = _VARIABLE.fullmatch(node.value)
         if variable and variable[1] is not None and node.style is None and not secret:
@@ -223,7 +239,7 @@ class _Reader:
         return _VARIABLE.sub(filled, node.value)
 
     def _variable(self, name: str, default: str | None, path: Where, node: ScalarNode) -> str:
-        value = self._environ.get(name)
+        value = (self._environ or {}).get(name)
         if default is not None:
             return value or default
         if value is None:

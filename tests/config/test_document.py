@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from mooltiproxy.config.document import plain_document
 from mooltiproxy.config.load import load
 from mooltiproxy.errors import ConfigError
 from tests.config.writing import TARGETS, lines, loaded, only_problem, problems
@@ -189,3 +190,14 @@ def test_text_from_a_variable_stays_text_whatever_it_looks_like(tmp_path: Path) 
 def test_what_a_variable_holds_is_not_filled_in_again(tmp_path: Path) -> None:
     text = TARGETS + "templates:\n  T:\n    user: ${A}\n"
     assert loaded(tmp_path, text, A="${B}", B="x").templates["T"]["user"] == "${B}"
+
+
+def test_another_programs_file_is_read_as_it_stands() -> None:
+    document = plain_document("cmd: serve --port ${PORT}\nkey: ${env.KEY}\nn: [1, true]\n", "theirs.yaml")
+    assert document.data == {"cmd": "serve --port ${PORT}", "key": "${env.KEY}", "n": [1, True]}
+    assert document.places[("n", 1)].line == 3
+
+
+def test_another_programs_file_must_be_right_as_well() -> None:
+    with pytest.raises(ConfigError, match="theirs.yaml:2: a: this key is there twice, first in line 1"):
+        plain_document("a: 1\na: 2\n", "theirs.yaml")
