@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 import orjson
 
@@ -14,9 +15,10 @@ from mooltiproxy.mapping.dialect import Reply
 from mooltiproxy.mapping.json_edit import model_of, with_model
 from mooltiproxy.mapping.losses import shown
 from mooltiproxy.mapping.neutral import Asked
+from mooltiproxy.mapping.settings import Edit
 from mooltiproxy.mapping.signatures import without_foreign
 from mooltiproxy.mapping.translate import Translated
-from mooltiproxy.routing import Route, Router, split_target
+from mooltiproxy.routing import Route, Router, config_of, split_target
 from mooltiproxy.upstream.request import Plan, path_at_target, request_head
 
 MASK = b"***"
@@ -59,21 +61,38 @@ def explain(config: Config, question: Question) -> Iterator[str]:
     if translation is None and route.entry.dialect and body is not None:
         body = without_foreign(body)
     translated = None
+    edit = _edit(route, body)
+    if edit is not None and body is not None and route.entry.passing is not None:
+        body = edit.edited(body, route.entry.passing, config_of(route))
     if translation is not None and (translation.bodiless or body is not None):
-        asked = Asked(path, _path_model(route), {})
+        asked = Asked(path, _path_model(route), {}, lambda name, language: config.library.find(name, [language or ""]))
         try:
-            translated = translation.request(None if translation.bodiless else loads_request(body or b""), asked)
+            parsed = None if translation.bodiless else loads_request(body or b"")
+            translated = translation.request(parsed, asked, edit=edit)
         except AttachmentsNeeded as needed:
             yield f"fetched      {' '.join(needed.urls)}"
             yield "             first, which explain does not do: put the data into the body to see the request"
             return
-        yield f"dropped      {'; '.join(shown(translated.dropped, route.target.losses)) or 'nothing'}"
+    if edit is not None:
+        yield f"settings     {', '.join(edit.applied) or 'none: the client has said it all'}"
+    if translated is not None or edit is not None:
+        lost = translated.dropped if translated else tuple(edit.dropped if edit else ())
+        yield f"dropped      {'; '.join(shown(lost, route.target.losses)) or 'nothing'}"
+    if translated is not None:
         if translated.reply is not None:
             yield _of_ourselves(translated.reply)
             return
     yield from _request(route, translated, query, body)
     if question.answer is not None:
         yield from _answer(router, path, translated, question.answer)
+
+
+def _edit(route: Route, body: bytes | None) -> Edit | None:
+    """What `models:` says of the request, if anything."""
+    settings = route.model.settings if route.model else None
+    if settings is None or body is None:
+        return None
+    return settings.edit(loads_request(body), "", datetime.now().astimezone())
 
 
 def _of_ourselves(reply: Reply) -> str:

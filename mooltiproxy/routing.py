@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 from mooltiproxy.config.model import PASSTHROUGH, Config, MappingEntry, Model, Target
@@ -12,6 +12,9 @@ from mooltiproxy.mapping.dialect import Dialect, Reply
 from mooltiproxy.mapping.model_names import MODEL_NAME
 
 TO = "/to/"
+MAX_NAME = 256
+"""Letters of a model's name that patterns are tried on."""
+_ANYTHING = "(.*)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,12 @@ class Route:
     missing: Collection[str] = ()
 
 
+def config_of(route: Route) -> Mapping[str, Any]:
+    """What a dialect's writer must know of the target of a request that passes."""
+    model = route.model.upstream_name if route.model else route.path_model
+    return {"url": route.target.url, "path": route.entry.path, "model": model}
+
+
 def split_target(path: str) -> tuple[str | None, str]:
     """`/to/<target>/<rest>` as (target, `/<rest>`), any other path as (None, path)."""
     if not path.startswith(TO):
@@ -44,6 +53,7 @@ class Router:
         self._targets = config.targets
         self._default = config.default_target
         self._models = config.models
+        self._name_patterns = _name_patterns(config.models)
         self._entries = {name: _with_versioned_paths(target.mapping) for name, target in config.targets.items()}
         self._patterns = {name: _compiled(target.mapping.items()) for name, target in config.targets.items()}
         self._dialect_patterns = _dialect_patterns(config.registry.dialects)
@@ -96,7 +106,7 @@ class Router:
         `target` is what the client named by prefix or header, `model` its body's model, looked up where it named none.
         Raises NotFound for an unknown target and for a path that the target does not map.
         """
-        known = self._models.get(model) if target is None and model is not None else None
+        known = self._model(model) if target is None and model is not None else None
         name = target if target is not None else known.target if known else self._default
         entries = self._entries.get(name)
         if entries is None:
@@ -120,6 +130,17 @@ class Router:
         entry = entries[self._passthrough]
         return replace(entry, path=entry.path.rstrip("/") + own)
 
+    def _model(self, name: str) -> Model | None:
+        """The entry of `models:` for this name: its own, or that of the pattern that says most of it."""
+        known = self._models.get(name)
+        if known is not None and not known.is_pattern:
+            return known
+        for pattern, model in self._name_patterns if len(name) <= MAX_NAME else ():
+            found = pattern.fullmatch(name)
+            if found:
+                return replace(model, name=name, upstream_name=model.upstream_name.replace("*", found[1]))
+        return None
+
     def reply(self, path: str, target: str | None) -> Reply | None:
         """What a client gets from the proxy itself where it asks this path of this target, or of the default one."""
         known = self._targets.get(self._default if target is None else target)
@@ -131,6 +152,12 @@ class Router:
         missing = self._missing[route.target.name]
         missing.add(path or route.entry.path)
         return replace(route, entry=_there(route.entry.fallback, missing))
+
+
+def _name_patterns(models: Mapping[str, Model]) -> list[tuple[re.Pattern[str], Model]]:
+    """The names with a `*`, the longest first."""
+    wild = sorted((model for model in models.values() if model.is_pattern), key=lambda model: -len(model.name))
+    return [(re.compile(_ANYTHING.join(map(re.escape, model.name.split("*"))), re.DOTALL), model) for model in wild]
 
 
 def _there(entry: MappingEntry, missing: Collection[str]) -> MappingEntry:

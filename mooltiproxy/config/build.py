@@ -8,6 +8,7 @@ from mooltiproxy.config.document import Document
 from mooltiproxy.config.model import PASSTHROUGH, Cerbere, Config, Key, MappingEntry, Model, System, Target, Timeouts
 from mooltiproxy.config.overrides import MASTER_KEY
 from mooltiproxy.config.pairs import FUNCTIONS, Place, pair
+from mooltiproxy.config.prompts import Library
 from mooltiproxy.config.schema import MIDDLEWARES, Known
 from mooltiproxy.discovery import Registry
 from mooltiproxy.errors import Problem
@@ -15,11 +16,13 @@ from mooltiproxy.keys import PREFIX, digest
 from mooltiproxy.mapping.dialect import STAND_INS, Dialect, Endpoint, Reply
 from mooltiproxy.mapping.functions import Functions, FunctionTranslation, renderer
 from mooltiproxy.mapping.prompt import PIECES, TEMPLATES, Pieces
+from mooltiproxy.mapping.settings import Injection, PromptTexts, Settings
 from mooltiproxy.mapping.translate import DialectTranslation, NoTranslation, Translation, endpoint_at
 
 PROMPTER = "fromTemplate"
 TEMPLATE = "HumanResponse"
 NO_VALUES: Mapping[str, Any] = {}
+_SETTINGS = ("defaults", "overrides", "max_tokens", "system_time", "prefix", "suffix")
 NEED_A_MODEL = ("chat", "text", "embeddings", "count")
 
 Values = Mapping[str, Any]
@@ -47,7 +50,8 @@ def build(values: Values, document: Document, known: Known, registry: Registry) 
         system=_system(_section(values, "system"), known.environ),
         cerbere=Cerbere(**_section(values, "cerbere")),
         keys=tuple(_key(name, own, known.environ) for name, own in _section(values, "keys").items()),
-        models={name: Model(name, own["target"], own.get("name", name)) for name, own in models.items()},
+        models={name: _model(name, own, known.library) for name, own in models.items()},
+        library=known.library or Library(),
         rest_prefix=prefix,
         templates=templates,
         middlewares=values.get("middlewares", MIDDLEWARES),
@@ -72,9 +76,20 @@ def _key(name: str, values: Values, environ: Mapping[str, str]) -> Key:
     return Key(name, known or digest(environ[values["envkey"]].encode()), targets, values.get("losses", {}))
 
 
+def _model(name: str, values: Values, library: Library | None) -> Model:
+    system = PromptTexts({"": values["system"]}) if "system" in values else None
+    if "prompt" in values and library is not None:
+        system = library.named(values["prompt"])
+    kept = {key: values[key] for key in _SETTINGS if key in values}
+    inject = tuple(Injection(one["role"], one["content"], one.get("at")) for one in values.get("inject", ()))
+    settings = Settings(**kept, system=system, inject=inject)
+    return Model(name, values["target"], values.get("name", name), None if settings == Settings() else settings)
+
+
 def _unnamed(models: Values, target: str) -> str | None:
     """What a target is asked for where a client names no model: the first under `models:` that it has."""
-    return next((own.get("name", name) for name, own in models.items() if own["target"] == target), None)
+    named = (own.get("name", name) for name, own in models.items() if own["target"] == target)
+    return next((name for name in named if "*" not in name), None)
 
 
 def _system(values: dict[str, Any], environ: Mapping[str, str]) -> System:
@@ -183,14 +198,21 @@ class _Target:
         path = self._base + values.get("path", client_path)
         functions = any(name in values for name in FUNCTIONS)
         translation = self._function_translation(client_path, path, values) if functions else None
-        return MappingEntry(client_path, path, translation, self._main_dialect, is_explicit=True)
+        known = None if functions else endpoint_at(self._registry.dialects, path)
+        known = known or endpoint_at(self._registry.dialects, client_path)
+        known = known or endpoint_at(self._registry.dialects, f"/v1{client_path}")
+        passing = known[1] if known and known[1].form else None
+        return MappingEntry(client_path, path, translation, self._main_dialect, is_explicit=True, passing=passing)
 
     def _pair(self, client_path: str, values: Values) -> MappingEntry:
         """An entry that names two dialects."""
         client, target = pair(self._registry.dialects, client_path, values)
         path = self._base + values["path"] if "path" in values else path_at(*target)
         translation = None if client == target else self._translation(client, target, values)
-        return MappingEntry(client_path, path, translation, target[0], is_explicit=True, client=client[0])
+        passing = client[1] if translation is None and client[1].form else None
+        return MappingEntry(
+            client_path, path, translation, target[0], is_explicit=True, client=client[0], passing=passing
+        )
 
     def _function_translation(self, client_path: str, path: str, values: Values) -> FunctionTranslation:
         registry = self._registry
@@ -247,7 +269,8 @@ class _Target:
             for known in self._known_as(dialect, endpoint, client_path):
                 entry = None
                 for step in reversed(steps):
-                    entry = MappingEntry(known, *step, entry)
+                    passing = endpoint if step[1] is None and endpoint.form else None
+                    entry = MappingEntry(known, *step, entry, passing=passing)
                 if entry is not None:
                     yield known, entry
 

@@ -14,7 +14,9 @@ from mooltiproxy.config.auto import Probe, find_out
 from mooltiproxy.config.build import build
 from mooltiproxy.config.document import Document, read_document
 from mooltiproxy.config.model import Config
+from mooltiproxy.config.models_dir import add_models
 from mooltiproxy.config.overrides import MASTER_KEY, override
+from mooltiproxy.config.prompts import FOLDER, LANGUAGE, Library, read_library
 from mooltiproxy.config.schema import Known, schema
 from mooltiproxy.config.shapes import Where, attempted
 from mooltiproxy.config.validators import key
@@ -49,6 +51,7 @@ def _configured(document: Document, folder: Path, environ: Mapping[str, str], pr
     dialects = registry.dialects.values() if registry else ()
     renewed = [*old_spellings.renew(document), *find_out(document, probe, dialects, environ)]
     override(document, schema(Known()).paths(document.data), environ)
+    add_models(document, folder)
     _check_master_key(document, environ)
     known = _known(document, registry, folder, environ)
     errors: list[Invalid] = []
@@ -84,11 +87,29 @@ def _known(document: Document, registry: Registry | None, folder: Path, environ:
     written = _entries(document.data, "targets").items()
     targets = [name for name, entry in written if name != "default" and not isinstance(entry, str)]
     templates = {*TEMPLATES, *_entries(document.data, "templates")}
+    library = _library(document, folder)
     if registry is None:
-        return Known(folder, environ, templates=templates, targets=targets)
+        return Known(folder, environ, templates=templates, targets=targets, library=library)
     dialects = {name: dialect for name, dialect in registry.dialects.items() if not dialect.below_prefix}
     endpoints = {endpoint.label for dialect in dialects.values() for endpoint in dialect.endpoints}
-    return Known(folder, environ, registry.mappers, registry.prompters, dialects, templates, targets, endpoints)
+    found = (registry.mappers, registry.prompters, dialects)
+    return Known(folder, environ, *found, templates, targets, endpoints, library)
+
+
+def _library(document: Document, folder: Path) -> Library | None:
+    """The prompt library; None where a file in it is at fault, which is then among the problems."""
+    said = _entries(document.data, "prompts")
+    path, language = said.get("dir"), said.get("language")
+    root = folder / (path if isinstance(path, str) and path else FOLDER)
+    if path and not root.is_dir():
+        message = "there is no such folder beside the configuration file"
+        document.problems.append(document.problem(("prompts", "dir"), message))
+        return None
+    try:
+        return read_library(root, language if isinstance(language, str) and language else LANGUAGE)
+    except ConfigError as error:
+        document.problems += error.problems
+        return None
 
 
 def _entries(data: dict[str, Any], section: str) -> dict[str, Any]:

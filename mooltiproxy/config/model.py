@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mooltiproxy.config.prompts import Library
 from mooltiproxy.discovery import Registry
 from mooltiproxy.errors import Problem
-from mooltiproxy.mapping.dialect import Dialect, Reply
+from mooltiproxy.mapping.dialect import Dialect, Endpoint, Reply
+from mooltiproxy.mapping.settings import Settings
 from mooltiproxy.mapping.translate import Translation
 
 PASSTHROUGH = "/passthrough"
@@ -72,7 +74,8 @@ class MappingEntry:
     Both paths may hold `{model}`, the name that stands there. `dialect` is what the target speaks here, where that is
     known: it says how the target wants its key. `fallback` is used once the target has answered that it does not have
     this path. `is_explicit` tells what the file says from what `speaks` implies; `client` is the dialect of its
-    clients where the file names it.
+    clients where the file names it. `passing` is whose bodies come here, where they pass to the target or to functions
+    as the client wrote them: there the settings of `models:` are put into the body itself.
     """
 
     client_path: str
@@ -82,6 +85,7 @@ class MappingEntry:
     fallback: "MappingEntry | None" = None
     is_explicit: bool = False
     client: Dialect | None = None
+    passing: Endpoint | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +109,21 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One entry of `models:`: a name that clients ask for, the target that has it, and its name there."""
+    """One entry of `models:`: a name that clients ask for, the target that has it, and its name there.
+
+    Both names may hold a `*`: what a client writes in its place in the first comes into that of the second. `settings`
+    are None where nothing is to be put into its requests.
+    """
 
     name: str
     target: str
     upstream_name: str
+    settings: Settings | None = None
+
+    @property
+    def is_pattern(self) -> bool:
+        """Whether the name stands for many."""
+        return "*" in self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +151,7 @@ class Config:
     cerbere: Cerbere = field(default_factory=Cerbere)
     keys: tuple[Key, ...] = ()
     models: Mapping[str, Model] = field(default_factory=dict)
+    library: Library = field(default_factory=Library)
     rest_prefix: str | None = None
     templates: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     middlewares: tuple[str, ...] = ()

@@ -11,7 +11,9 @@ from typing import Any
 from voluptuous import Invalid, Marker, MultipleInvalid, Optional, Required
 
 from mooltiproxy.config.model import TLS
+from mooltiproxy.config.options import model_name, options, position
 from mooltiproxy.config.pairs import fitting_pairs, names_one_way
+from mooltiproxy.config.prompts import Library
 from mooltiproxy.config.shapes import Checked, Entries, ListOf, Section, SectionOr, Shape, attempted
 from mooltiproxy.config.validators import (
     Json,
@@ -41,6 +43,7 @@ from mooltiproxy.config.validators import (
 from mooltiproxy.discovery import Found
 from mooltiproxy.mapping import losses
 from mooltiproxy.mapping.dialect import Dialect
+from mooltiproxy.mapping.translate import endpoint_at
 
 MIDDLEWARES = ("access_log", "security_headers", "cors", "ip_rules", "bearer_auth", "routing", "mapping")
 """The built-in middlewares in their default order."""
@@ -63,6 +66,7 @@ class Known:
     templates: Collection[str] | None = None
     targets: Collection[str] | None = None
     endpoints: Collection[str] | None = None
+    library: Library | None = None
 
 
 def schema(known: Known) -> Section:
@@ -86,8 +90,12 @@ def schema(known: Known) -> Section:
                 target_name, client_key(known)
             ),
             Optional("models", description="Names that clients ask for, and which target has them"): Entries(
-                plain_name, model(known)
+                model_name, model(known)
             ),
+            Optional("models_dir", description="A folder of TabbyAPI-Proxy's files, a model each"): SectionOr(
+                models_dir(known), text
+            ),
+            Optional("prompts", description="The prompt library"): prompts(known),
             Optional("rest", description="The endpoints of llm-proxy-api (off)"): rest(),
             Optional("templates", description="Prompt templates: the text before each role's words"): Entries(
                 plain_name, template()
@@ -222,14 +230,71 @@ def entry(known: Known) -> Section:
 
 def model(known: Known) -> Section:
     """One entry of `models:`"""
+    chat = endpoint_at(known.dialects or {}, "/v1/chat/completions")
+    reader = chat[1].read_request if chat else None
     return Section(
         {
             Required("target", msg="expected a target, it is missing", description="The target that has it"): one_of(
                 "target", known.targets
             ),
-            Optional("name", description="Its name there; the same when absent"): text,
+            Optional("name", description="Its name there; the same when absent, * is what the name's * stood for"): text,
+            Optional("defaults", description="Settings of requests; what the client says goes first"): options(reader),
+            Optional("overrides", description="Settings of requests that go before what the client says"): options(
+                reader
+            ),
+            Optional("max_tokens", description="The most tokens that an answer may have (no limit)"): whole_number(1),
+            Optional("system", description="System prompt where the client sends none"): text,
+            Optional("prompt", description="The same, by its name in the prompt library"): library_prompt(known),
+            Optional("system_time", description="Begin the system prompt with date and time (false)"): flag,
+            Optional("prefix", description="Before the words of each message of the user"): piece,
+            Optional("suffix", description="Behind them"): piece,
+            Optional("inject", description="Messages to put into each conversation"): ListOf(injection()),
+        },
+        check=has_one_prompt,
+    )
+
+
+def injection() -> Section:
+    """One entry of `inject:`"""
+    return Section(
+        {
+            Required("role", msg="expected system, user or assistant, it is missing", description="Who says it"): one_of(
+                "role", ("system", "user", "assistant")
+            ),
+            Required("content", msg="expected the message's text, it is missing", description="What is said"): text,
+            Optional(
+                "at", description="start (behind the system prompt), end, or before the message of this number (end)"
+            ): position,
         }
     )
+
+
+def models_dir(known: Known) -> Section:
+    """`models_dir:`, in its long form."""
+    return Section(
+        {
+            Required("dir", msg="expected a folder, it is missing", description="The folder"): text,
+            Optional("target", description="The target that has these models (the default one)"): one_of(
+                "target", known.targets
+            ),
+        }
+    )
+
+
+def prompts(known: Known) -> Section:
+    """`prompts:`"""
+    languages = None if known.library is None else known.library.languages
+    return Section(
+        {
+            Optional("dir", description="Folder with LANGUAGE/NAME.prompt, beside the file (prompts/)"): text,
+            Optional("language", description="For clients that want no other (en)"): one_of("language", languages),
+        }
+    )
+
+
+def library_prompt(known: Known) -> Word:
+    """The name of a prompt that the library has in the default language."""
+    return one_of("prompt", None if known.library is None else known.library.names)
 
 
 def rest() -> Section:
@@ -344,6 +409,12 @@ def is_of_use(section: Mapping[str, Any], known: Known) -> Iterator[Invalid]:
         yield Invalid("expected `speaks:` (the API of the target) or entries under `mapping:`, both are missing")
     if known.dialects is not None:
         yield from fitting_pairs(known.dialects, section)
+
+
+def has_one_prompt(section: Mapping[str, Any]) -> Iterator[Invalid]:
+    """A model has one system prompt."""
+    if "system" in section and "prompt" in section:
+        yield Invalid("expected either `system` or `prompt`, both are there", ["prompt"])
 
 
 def has_one_key(section: Mapping[str, Any]) -> Iterator[Invalid]:

@@ -130,7 +130,7 @@ class Entries:
 class ListOf:
     """A list of one shape, as a tuple; a single value counts as a list of one."""
 
-    def __init__(self, shape: Word) -> None:
+    def __init__(self, shape: Shape) -> None:
         self._shape = shape
 
     def __call__(self, value: Any) -> Any:

@@ -21,6 +21,7 @@ from mooltiproxy.mapping.bodies import dumps, dumps_event
 from mooltiproxy.mapping.dialect import Endpoint, Mapper, Prompter, StreamMapper, StreamReader
 from mooltiproxy.mapping.framing import DONE, KEEPALIVE_SSE, Decoder, encode_sse
 from mooltiproxy.mapping.neutral import NOWHERE, Asked, Framing, Request, StreamEvent
+from mooltiproxy.mapping.settings import Edit
 from mooltiproxy.mapping.translate import Translated, framed_whole, replay
 
 log = logging.getLogger("mooltiproxy.mapping")
@@ -52,8 +53,11 @@ class FunctionTranslation:
         self.client = client
         self.description = functions.description
 
-    def request(self, body: Any, asked: Asked, fetched: Mapping[str, Attachment] = NOTHING) -> Translated:
-        """Translate one request; raises ProxyError, InternalError for a function that fails."""
+    def request(
+        self, body: Any, asked: Asked, fetched: Mapping[str, Attachment] = NOTHING, edit: Edit | None = None
+    ) -> Translated:
+        """Translate one request, whose body has been edited already; raises ProxyError, InternalError for a function
+        that fails."""
         functions = self.functions
         config: dict[str, Any] = {**functions.entry, "request": body, "dropped": [], "notes": {}}
         if functions.prompter:

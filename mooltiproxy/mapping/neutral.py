@@ -23,13 +23,15 @@ def no_prompt(name: str, language: str | None) -> str | None:
 class Asked:
     """What a request says outside its body: the path, the `{model}` in it, and the query.
 
-    `prompt` looks a prompt of the library up by its name and, where the request names one, its language.
+    `prompt` looks a prompt of the library up by its name and, where the request names one, its language. `alias` is the
+    name by which the client asks for the model, where the target knows it by another: answers carry it.
     """
 
     path: str = ""
     model: str | None = None
     query: Mapping[str, str] = field(default_factory=dict)
     prompt: Callable[[str, str | None], str | None] = no_prompt
+    alias: str | None = None
 
 
 NOWHERE = Asked()

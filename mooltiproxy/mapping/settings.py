@@ -88,28 +88,33 @@ class Settings:
     suffix: str = ""
     inject: tuple[Injection, ...] = ()
 
-    @property
-    def is_multilingual(self) -> bool:
-        """Whether the language that a client names makes a difference."""
-        return self.system is not None and len(self.system.texts) > 1
-
-    def edit(self, languages: Sequence[str], now: datetime) -> "Edit":
-        """What they come to for a client of these languages, the most wanted first."""
-        return Edit(self, self.system.best(languages) if self.system else "", now if self.system_time else None)
+    def edit(self, body: Any, accept_language: str, now: datetime) -> "Edit":
+        """What they come to for one request: its parsed body, its `Accept-Language` and its time; raises BadRequest."""
+        multilingual = self.system is not None and len(self.system.texts) > 1
+        named = named_language(body) if multilingual else None
+        languages = [*([named] if named else []), *(accepted_languages(accept_language) if multilingual else [])]
+        text = self.system.best(languages) if self.system else ""
+        return Edit(self, body, text, now if self.system_time else None, named is not None)
 
 
 def time_text(now: datetime) -> str:
-    """Time and date as a system prompt tells them, in the form of TabbyAPI-Proxy."""
-    return now.strftime("Current time: %H:%M:%S\nToday: %Y-%m-%d")
+    """Time, with its zone, and date as a system prompt tells them, in the form of TabbyAPI-Proxy."""
+    return now.strftime("Current time: %H:%M:%S %z\nToday: %Y-%m-%d")
 
 
 @dataclass(slots=True)
 class Edit:
-    """The settings of a model for one request. `applied` names what was set, `dropped` what was cut or has no place."""
+    """The settings of a model for one request.
+
+    `body` is the client's; where it names a language, that is for the proxy alone. `applied` names what was set,
+    `dropped` what was cut or has no place.
+    """
 
     settings: Settings
+    body: Any
     system: str
     now: datetime | None
+    is_language_said: bool
     applied: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
 
@@ -117,6 +122,8 @@ class Edit:
         """Change a request in its neutral form."""
         if not isinstance(request, Request):
             return
+        if self.is_language_said:
+            request.extra.pop(LANGUAGE, None)
         if request.prompt is None:
             self._speak(request)
         for values, wins in ((self.settings.defaults, False), (self.settings.overrides, True)):
@@ -160,16 +167,18 @@ class Edit:
             self.applied.append(f"inject {message.role}")
         request.turns = turns
 
-    def add_own(self, written: dict[str, Any], target: Endpoint, said: Any) -> None:
+    def add_own(self, written: dict[str, Any], target: Endpoint) -> None:
         """Put the settings that only servers of open models know into a written request; name them where that is not
-        to be. `said` is the client's body, whose own values go before defaults."""
-        form = target.form
+        to be."""
+        if target.kind not in GENERATING:
+            return
+        below = target.form.own if target.form else None
         for name, value, wins in self._own_values():
-            if form is None or form.own is None:
-                if target.kind in GENERATING:
-                    self.dropped.append(name)
-            elif wins or value_at(said, name) is None:
-                put_at(written, f"{form.own}.{name}" if form.own else name, value)
+            place = f"{below}.{name}" if below else name
+            if below is None:
+                self.dropped.append(name)
+            elif wins or value_at(written, place) is None and value_at(self.body, name) is None:
+                put_at(written, place, value)
                 self._note(name, wins=wins)
 
     def _own_values(self) -> list[tuple[str, Any, bool]]:
@@ -179,22 +188,23 @@ class Edit:
             *((name, value, True) for name, value in overrides.items()),
         ]
 
-    def edited(self, data: bytes, body: Any, endpoint: Endpoint, config: Config) -> bytes:
-        """The bytes of a body that passes, changed where the settings want it; `body` is the same, parsed.
+    def edited(self, data: bytes, endpoint: Endpoint, config: Config) -> bytes:
+        """The bytes of a body that passes, changed where the settings want it.
 
         Raises BadRequest where a setting cannot be said to this target at all.
         """
-        form = endpoint.form
+        form, body = endpoint.form, self.body
         if form is None or not isinstance(body, dict):
             return data
         changed: Body = dict(body)
+        if self.is_language_said:
+            del changed[LANGUAGE]
         respelled(changed, form.spellings)
         if form.conversation is not None and not (form.bare and body.get(form.bare)):
             self._speak_in(changed, form.conversation)
         if form.places:
             self._set_in(changed, form, endpoint, config)
-        if form.own is not None or form.places:
-            self.add_own(changed, endpoint, value_at(body, form.own) if form.own else body)
+        self.add_own(changed, endpoint)
         names = {**body, **changed}
         differing = {name: changed.get(name) for name in names if body.get(name) is not changed.get(name)}
         return with_fields(data, differing) if differing else data

@@ -25,7 +25,8 @@ from mooltiproxy.mapping.dialect import Answered, Dialect, Endpoint, Reply
 from mooltiproxy.mapping.framing import encode_sse, framer
 from mooltiproxy.mapping.gather import stream_of
 from mooltiproxy.mapping.live import failing, live
-from mooltiproxy.mapping.neutral import Answer, Asked, Framing, Request, Text, Turn
+from mooltiproxy.mapping.neutral import Answer, Asked, Framing, ModelsRequest, Request, Text, Turn
+from mooltiproxy.mapping.settings import Edit
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +61,14 @@ class Translation(Protocol):
     description: str
     bodiless: bool
 
-    def request(self, body: Any, asked: Asked, fetched: Mapping[str, Attachment] = NOTHING) -> Translated:
+    def request(
+        self, body: Any, asked: Asked, fetched: Mapping[str, Attachment] = NOTHING, edit: Edit | None = None
+    ) -> Translated:
         """Translate one request: its parsed body (None without one) and what it says outside it.
 
-        Raises ProxyError: BadRequest for what the target cannot be asked. Raises AttachmentsNeeded where the target
-        takes no URLs: to be called again with what was `fetched`, by URL.
+        `edit` changes its neutral form, if it comes to that. Raises ProxyError: BadRequest for what the target cannot
+        be asked. Raises AttachmentsNeeded where the target takes no URLs: to be called again with what was `fetched`,
+        by URL, and with an edit that has not been used.
         """
 
 
@@ -96,7 +100,9 @@ class DialectTranslation:
         self.chat = chat
         self.model = model
 
-    def request(self, body: Any, asked: Asked, fetched: Mapping[str, Attachment] = NOTHING) -> Translated:
+    def request(
+        self, body: Any, asked: Asked, fetched: Mapping[str, Attachment] = NOTHING, edit: Edit | None = None
+    ) -> Translated:
         """Translate one request; raises BadRequest where the target cannot express what it asks; AttachmentsNeeded."""
         try:
             request = self.client.read_request(body, asked)
@@ -106,14 +112,22 @@ class DialectTranslation:
             request.model = self.model
         if isinstance(request, Request):
             put_attachments(request, fetched, self.target)
-        return self.translated(request)
+        if edit is not None:
+            edit.apply(request)
+        translated = self.translated(request, edit)
+        if asked.alias is not None and not isinstance(request, ModelsRequest):
+            request.model = asked.alias  # for the answer
+        return translated
 
-    def translated(self, request: Any) -> Translated:
+    def translated(self, request: Any, edit: Edit | None = None) -> Translated:
         """The same for a request that has been read."""
         if self.chat is not None and isinstance(request, Request) and self._is_for_chat(request):
-            return self.chat.translated(request)
+            return self.chat.translated(request, edit)
         dropped = adapted(request, self.target.kind) if isinstance(request, Request) else ()
         written = self.target.write_request(request, self.config)
+        if edit is not None:
+            edit.add_own(written.body, self.target)
+            dropped = (*edit.dropped, *dropped)
         streaming = isinstance(request, Request) and request.stream
         return Translated(
             body=b"" if self.target.method == "GET" else dumps(written.body),
@@ -167,7 +181,9 @@ class NoTranslation:
         self.bodiless = False
         self._message = message
 
-    def request(self, body: Any, asked: Asked, fetched: Mapping[str, Attachment] = NOTHING) -> Translated:
+    def request(
+        self, body: Any, asked: Asked, fetched: Mapping[str, Attachment] = NOTHING, edit: Edit | None = None
+    ) -> Translated:
         """Raises NotFound."""
         raise NotFound(self._message)
 

@@ -1,20 +1,25 @@
 """mapping: translates the request on its way in, and lays down for the forwarder how its answer is to be read."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
 from urllib.parse import parse_qsl
 
 from aiohttp import web
 
 from mooltiproxy.body_log import BodyLog, body_log, is_readable
 from mooltiproxy.config.model import Config
+from mooltiproxy.config.prompts import Library
 from mooltiproxy.errors import EndpointMissing, UnsupportedMedia
 from mooltiproxy.exchange import EXCHANGE, Exchange
 from mooltiproxy.mapping.attachments import Attachment, AttachmentsNeeded
 from mooltiproxy.mapping.bodies import loads_request
 from mooltiproxy.mapping.losses import shown
 from mooltiproxy.mapping.neutral import Asked
+from mooltiproxy.mapping.settings import Edit, Settings, accepted_languages
 from mooltiproxy.mapping.signatures import without_foreign
 from mooltiproxy.mapping.translate import Translated, Translation
+from mooltiproxy.routing import Route, config_of
 from mooltiproxy.upstream.forward import WHOLE_BODY
 
 BODILESS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
@@ -42,9 +47,24 @@ def mapping(config: Config, fetch: Fetch) -> Callable[..., Awaitable[web.StreamR
         request: web.BaseRequest, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
         exchange = request[EXCHANGE]
+        route = exchange.route
+        if route is None or route.entry.passing is None or settings_of(route) is None or not request.can_read_body:
+            return await mapped(request, handler)
+        body = await exchange.body()
+        await put_settings(exchange, route)
+        try:
+            return await mapped(request, handler)
+        except EndpointMissing:
+            exchange.replace_body(body)  # it goes another way now
+            raise
+
+    async def mapped(
+        request: web.BaseRequest, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        exchange = request[EXCHANGE]
         translation = exchange.route.entry.translation if exchange.route else None
         if translation is not None and takes(translation, request):
-            translated = await translate(exchange, translation, fetch)
+            translated = await translate(exchange, translation, fetch, config.library)
             if exchange.route and exchange.route.entry.fallback and translated.elsewhere in exchange.route.missing:
                 exchange.translated = translated
                 raise EndpointMissing("the target does not have this path")
@@ -97,10 +117,32 @@ def forget_foreign(exchange: Exchange, body: bytes) -> None:
 
 
 def tell(exchange: Exchange, told: tuple[str, ...]) -> None:
-    """Name losses in the answer's header and in the log."""
+    """Name losses in the answer's header and in the log, behind those that are told already."""
     if told:
-        exchange.headers.append((DROPPED, header_value(told)))
-        exchange.dropped = told
+        exchange.dropped = (*exchange.dropped, *told)
+        exchange.headers[:] = [field for field in exchange.headers if field[0] != DROPPED]
+        exchange.headers.append((DROPPED, header_value(exchange.dropped)))
+
+
+def settings_of(route: Route) -> Settings | None:
+    """What `models:` says of the requests of a route."""
+    return route.model.settings if route.model else None
+
+
+async def put_settings(exchange: Exchange, route: Route) -> None:
+    """Put the model's settings into a body that passes; raises UnsupportedMedia, BadRequest."""
+    edit = edit_of(exchange, await json_body(exchange))
+    if edit is not None and route.entry.passing is not None:
+        exchange.replace_body(edit.edited(await exchange.body(), route.entry.passing, config_of(route)))
+        tell(exchange, shown(tuple(edit.dropped), exchange.losses))
+
+
+def edit_of(exchange: Exchange, body: Any) -> Edit | None:
+    """The settings of the route's model for this request; raises BadRequest."""
+    settings = settings_of(exchange.route) if exchange.route else None
+    if settings is None:
+        return None
+    return settings.edit(body, exchange.request.headers.get("Accept-Language", ""), datetime.now().astimezone())
 
 
 def takes(translation: Translation, request: web.BaseRequest) -> bool:
@@ -108,11 +150,21 @@ def takes(translation: Translation, request: web.BaseRequest) -> bool:
     return request.can_read_body or request.method not in BODILESS or translation.bodiless and request.method == "GET"
 
 
-async def translate(exchange: Exchange, translation: Translation, fetch: Fetch) -> Translated:
+async def translate(exchange: Exchange, translation: Translation, fetch: Fetch, library: Library) -> Translated:
     """The translated request; raises UnsupportedMedia, BadRequest."""
-    request = exchange.request
     if translation.bodiless:
-        return translation.request(None, asked(exchange))
+        return translation.request(None, asked(exchange, library))
+    body = await json_body(exchange)
+    try:
+        return translation.request(body, asked(exchange, library), edit=edit_of(exchange, body))
+    except AttachmentsNeeded as needed:
+        fetched = await fetch(needed.urls)
+        return translation.request(body, asked(exchange, library), fetched, edit_of(exchange, body))
+
+
+async def json_body(exchange: Exchange) -> Any:
+    """The parsed body; raises UnsupportedMedia, BadRequest."""
+    request = exchange.request
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise UnsupportedMedia("a body that is to be translated must not be compressed (Content-Encoding)")
     media_type = request.content_type
@@ -121,20 +173,23 @@ async def translate(exchange: Exchange, translation: Translation, fetch: Fetch) 
     lenient = media_type in (FORM, "application/octet-stream") and body.lstrip()[:1] in (b"{", b"[")
     if media_type != "application/json" and not media_type.endswith("+json") and not lenient:
         raise UnsupportedMedia(f"this endpoint takes application/json, not {media_type}")
-    parsed = loads_request(body)
-    try:
-        return translation.request(parsed, asked(exchange))
-    except AttachmentsNeeded as needed:
-        return translation.request(parsed, asked(exchange), await fetch(needed.urls))
+    return loads_request(body)
 
 
-def asked(exchange: Exchange) -> Asked:
+def asked(exchange: Exchange, library: Library) -> Asked:
     """What the request says outside its body, the model by the name that its target knows."""
     route = exchange.route
-    model = None
+    model = alias = None
     if route is not None and route.path_model is not None:
         model = route.model.upstream_name if route.model else route.path_model
-    return Asked(exchange.path, model, dict(parse_qsl(exchange.query)))
+    if route is not None and route.model is not None and route.model.upstream_name != route.model.name:
+        alias = route.model.name
+
+    def prompt(name: str, language: str | None) -> str | None:
+        accepted = accepted_languages(exchange.request.headers.get("Accept-Language", ""))
+        return library.find(name, [language, *accepted] if language else accepted)
+
+    return Asked(exchange.path, model, dict(parse_qsl(exchange.query)), prompt, alias)
 
 
 def header_value(names: tuple[str, ...]) -> bytes:

@@ -43,8 +43,9 @@ def test_the_three_forms_of_an_entry(tmp_path: Path) -> None:
       /completions: {path: /generate, in: textReqOpenAItoTGI, out: textAnsTGItoOpenAI}
 """,
     ).mapping
-    assert mapping["/models"] == MappingEntry("/models", "/models", is_explicit=True)
-    assert mapping["/chat"] == MappingEntry("/chat", "/chat/completions", is_explicit=True)
+    assert untouched(mapping["/models"]) == ("/models", "/models")
+    assert untouched(mapping["/chat"]) == ("/chat", "/chat/completions")
+    assert mapping["/models"].is_explicit and mapping["/chat"].is_explicit
     assert mapping["/completions"].path == "/generate"
     assert functions_of(mapping["/completions"]).description == "in textReqOpenAItoTGI, out textAnsTGItoOpenAI"
 

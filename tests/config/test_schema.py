@@ -62,7 +62,8 @@ def test_the_template_loads_without_a_warning(tmp_path: Path) -> None:
 
 
 def test_the_templates_examples_load_too(tmp_path: Path) -> None:
-    (tmp_path / "certificates").mkdir()
+    for folder in ("certificates", "config", "prompts"):
+        (tmp_path / folder).mkdir()
     write_pair(tmp_path / "certificates")
     file = tmp_path / "config.yaml"
     file.write_text(uncommented())
