@@ -9,16 +9,8 @@ from collections.abc import Sequence
 
 import orjson
 
-from mooltiproxy.mapping.ids import new_id
-from mooltiproxy.mapping.neutral import (
-    CallArguments,
-    CallStart,
-    FinishReason,
-    ReasoningDelta,
-    StreamEvent,
-    TextDelta,
-    Tool,
-)
+from mooltiproxy.mapping.neutral import StreamEvent, Tool
+from mooltiproxy.mapping.spoken.steps import Steps, begun
 
 _MESSAGE = "<|message|>"
 _ENDS = ("<|end|>", "<|return|>", "<|call|>", "<|start|>")
@@ -26,34 +18,20 @@ _RECIPIENT = re.compile(r"to=(?:functions\.)?([^\s<]+)")
 _CHANNEL = re.compile(r"<\|channel\|>\s*([a-z]+)")
 
 
-class HarmonyParser:
+class HarmonyParser(Steps):
     """One answer. Thoughts and text come as they are written, calls once they are whole."""
 
     def __init__(self, tools: Sequence[Tool], index: int = 0) -> None:
-        self._index = index
+        super().__init__(index)
         self._names = {tool.name for tool in tools}
-        self._held = ""
         self._header: str | None = None
-        self._calls = 0
-
-    def finish(self, reason: FinishReason) -> FinishReason:
-        """What the answer's end means where there were calls."""
-        return "tool_calls" if self._calls and reason == "stop" else reason
-
-    def feed(self, text: str) -> list[StreamEvent]:
-        """The events of more text."""
-        self._held += text
-        events: list[StreamEvent] = []
-        while self._step(events):
-            pass
-        return events
 
     def end(self) -> list[StreamEvent]:
         """What was held back, when no more comes."""
         if self._header is None:
             # Without any mark it is no harmony: a server has taken the marks away.
             text, self._held = self._held, ""
-            return self._texts(text) if text and _CHANNEL.search(text) is None else []
+            return self._told(text) if text and _CHANNEL.search(text) is None else []
         content, self._held = self._held, ""
         return self._content(content, is_whole=True)
 
@@ -70,7 +48,7 @@ class HarmonyParser:
             self._held = self._held[at + len(mark) :]
             self._header = None
             return True
-        kept = _begun(self._held)
+        kept = begun(self._held, _ENDS)
         if not self._recipient():
             events += self._content(self._held[: len(self._held) - kept], is_whole=False)
             self._held = self._held[len(self._held) - kept :]
@@ -86,26 +64,14 @@ class HarmonyParser:
             return self._call(recipient, text) if is_whole else []
         channel = _CHANNEL.search(self._header or "")
         if channel is not None and channel[1] == "analysis":
-            return [ReasoningDelta(text, index=self._index)] if text else []
-        return self._texts(text)
+            return self._thought(text)
+        return self._told(text)
 
     def _call(self, name: str, text: str) -> list[StreamEvent]:
         try:
             arguments = orjson.loads(text.strip() or "{}")
         except orjson.JSONDecodeError:
-            return self._texts(text)
+            return self._told(text)
         if name not in self._names or not isinstance(arguments, dict):
-            return self._texts(text)
-        number = self._calls
-        self._calls += 1
-        start = CallStart(number, new_id("call_"), name, self._index)
-        return [start, CallArguments(number, text.strip() or "{}", self._index)]
-
-    def _texts(self, text: str) -> list[StreamEvent]:
-        return [TextDelta(text, self._index)] if text else []
-
-
-def _begun(text: str) -> int:
-    """The length of the longest end of the text with which a mark begins."""
-    lengths = [length for mark in _ENDS for length in range(1, len(mark)) if text.endswith(mark[:length])]
-    return max(lengths, default=0)
+            return self._told(text)
+        return self._called(name, text.strip() or "{}")

@@ -5,74 +5,56 @@ from typing import Any
 
 import orjson
 
-from mooltiproxy.mapping.ids import new_id
-from mooltiproxy.mapping.neutral import (
-    CallArguments,
-    CallStart,
-    FinishReason,
-    ReasoningDelta,
-    StreamEvent,
-    TextDelta,
-    Tool,
-)
+from mooltiproxy.mapping.neutral import StreamEvent, Tool
 from mooltiproxy.mapping.spoken.calls import SpokenCall
 from mooltiproxy.mapping.spoken.harmony import HarmonyParser
+from mooltiproxy.mapping.spoken.steps import Steps, begun
 from mooltiproxy.mapping.spoken.syntax import SYNTAXES, Spoken
 
 
-def parser_for(spoken: Spoken, tools: Sequence[Tool], index: int = 0) -> "SpokenParser | HarmonyParser":
+def parser_for(spoken: Spoken, tools: Sequence[Tool], index: int = 0) -> Steps:
     """A parser for one answer of a model that writes like this; `tools` are those of the request."""
     return HarmonyParser(tools, index) if spoken.is_harmony else SpokenParser(spoken, tools, index)
 
 
-class SpokenParser:
+class SpokenParser(Steps):
     """One answer. What may still become a mark is held back, at most its length; what is no call stays text."""
 
     def __init__(self, spoken: Spoken, tools: Sequence[Tool], index: int = 0) -> None:
-        self._index = index
+        super().__init__(index)
         self._tools = {tool.name: tool for tool in tools}
         self._syntax = SYNTAXES[spoken.syntax] if spoken.syntax and tools else None
-        self._thought = spoken.thought or ("", "")
-        self._read = self._thinking if spoken.begins_thinking else self._beginning
-        self._held = ""
-        self._calls = 0
+        self._marks = spoken.thought or ("", "")
+        # Not bound to this object, which would hold itself.
+        self._read = SpokenParser._thinking if spoken.begins_thinking else SpokenParser._beginning
         self._strips = spoken.begins_thinking
-
-    def finish(self, reason: FinishReason) -> FinishReason:
-        """What the answer's end means where there were calls."""
-        return "tool_calls" if self._calls and reason == "stop" else reason
-
-    def feed(self, text: str) -> list[StreamEvent]:
-        """The events of more text."""
-        self._held += text
-        events: list[StreamEvent] = []
-        while self._read(events):
-            pass
-        return events
 
     def end(self) -> list[StreamEvent]:
         """What was held back, when no more comes; a call that only lacks its end is one."""
         held, self._held = self._held, ""
-        if self._read == self._thinking:
-            return self._thoughts(held.rstrip("\n"))
-        if self._read == self._calling:
-            return self._called(held, self._opening, "")
+        if self._read is SpokenParser._thinking:
+            return self._thought(held.rstrip("\n"))
+        if self._read is SpokenParser._calling:
+            return self._calls_in(held, self._opening, "")
         return self._texts(held)
+
+    def _step(self, events: list[StreamEvent]) -> bool:
+        return self._read(self, events)
 
     # The states: each takes what it can from the text that is held, and says whether another one is to go on.
 
     def _beginning(self, events: list[StreamEvent]) -> bool:
         """Before the first letter: an answer may be nothing but calls."""
-        begun = self._held.lstrip()
+        start = self._held.lstrip()
         begins = self._syntax.begins if self._syntax else ()
-        if not begun or any(mark.startswith(begun) and mark != begun for mark in begins):
+        if not start or any(mark.startswith(start) and mark != start for mark in begins):
             return False
-        if begun.startswith(begins) and begins:
-            self._opening = self._held[: len(self._held) - len(begun)]
-            self._held = begun
-            self._read = self._calling
+        if start.startswith(begins) and begins:
+            self._opening = self._held[: len(self._held) - len(start)]
+            self._held = start
+            self._read = SpokenParser._calling
         else:
-            self._read = self._telling
+            self._read = SpokenParser._telling
         return True
 
     def _telling(self, events: list[StreamEvent]) -> bool:
@@ -80,7 +62,7 @@ class SpokenParser:
         if self._strips:
             self._held = self._held.lstrip("\n")
             self._strips = not self._held
-        marks = [mark for mark in (self._thought[0], self._syntax.opening if self._syntax else "") if mark]
+        marks = [mark for mark in (self._marks[0], self._syntax.opening if self._syntax else "") if mark]
         at, mark = _first(self._held, marks)
         if mark is None:
             kept = _kept(self._held, marks, blanks=bool(marks))
@@ -90,8 +72,8 @@ class SpokenParser:
         before, self._held = self._held[:at], self._held[at + len(mark) :]
         events += self._texts(before.rstrip())
         self._opening = before[len(before.rstrip()) :] + mark
-        self._strips = mark == self._thought[0]
-        self._read = self._thinking if self._strips else self._calling
+        self._strips = mark == self._marks[0]
+        self._read = SpokenParser._thinking if self._strips else SpokenParser._calling
         return True
 
     def _thinking(self, events: list[StreamEvent]) -> bool:
@@ -99,13 +81,13 @@ class SpokenParser:
         if self._strips:
             self._held = self._held.lstrip("\n")
             self._strips = not self._held
-        before, mark, after = self._held.partition(self._thought[1])
+        before, mark, after = self._held.partition(self._marks[1])
         if mark:
-            events += self._thoughts(before.rstrip("\n"))
-            self._held, self._read, self._strips = after, self._telling, True
+            events += self._thought(before.rstrip("\n"))
+            self._held, self._read, self._strips = after, SpokenParser._telling, True
             return True
-        kept = _kept(self._held, [self._thought[1]], blanks=True)
-        events += self._thoughts(self._held[: len(self._held) - kept])
+        kept = _kept(self._held, [self._marks[1]], blanks=True)
+        events += self._thought(self._held[: len(self._held) - kept])
         self._held = self._held[len(self._held) - kept :]
         return False
 
@@ -115,11 +97,11 @@ class SpokenParser:
         text, mark, after = self._held.partition(closing) if closing else (self._held, "", "")
         if not mark:
             return False
-        events += self._called(text, self._opening, mark)
-        self._held, self._read = after, self._telling
+        events += self._calls_in(text, self._opening, mark)
+        self._held, self._read = after, SpokenParser._telling
         return True
 
-    def _called(self, text: str, opening: str, closing: str) -> list[StreamEvent]:
+    def _calls_in(self, text: str, opening: str, closing: str) -> list[StreamEvent]:
         """The events of a text that should be calls; the text itself where it is none, or of tools that nobody has."""
         assert self._syntax is not None
         try:
@@ -131,22 +113,13 @@ class SpokenParser:
             pairs = [(call, arguments_of(call, self._tools[call.name])) for call in calls]
         except (ValueError, KeyError):
             return self._texts(opening + text + closing)
-        return [event for call, arguments in pairs for event in self._events(call, arguments)]
-
-    def _events(self, call: SpokenCall, arguments: str) -> list[StreamEvent]:
-        number = self._calls
-        self._calls += 1
         self._strips = True
-        start = CallStart(number, call.id or new_id("call_"), call.name, self._index)
-        return [start, CallArguments(number, arguments, self._index)]
+        return [event for call, arguments in pairs for event in self._called(call.name, arguments, call.id)]
 
     def _texts(self, text: str) -> list[StreamEvent]:
         if self._calls and not text.strip():
             return []  # what stands between calls, or behind them
-        return [TextDelta(text, self._index)] if text else []
-
-    def _thoughts(self, text: str) -> list[StreamEvent]:
-        return [ReasoningDelta(text, index=self._index)] if text else []
+        return self._told(text)
 
 
 def arguments_of(call: SpokenCall, tool: Tool) -> str:
@@ -178,6 +151,6 @@ def _first(text: str, marks: Iterable[str]) -> tuple[int, str | None]:
 
 def _kept(text: str, marks: Iterable[str], *, blanks: bool) -> int:
     """The length of the longest end of the text that may belong to a mark, with the blanks before it."""
-    kept = max((length for mark in marks for length in range(1, len(mark)) if text.endswith(mark[:length])), default=0)
+    kept = begun(text, tuple(marks))
     rest = text[: len(text) - kept]
     return kept + (len(rest) - len(rest.rstrip()) if blanks else 0)
