@@ -20,7 +20,7 @@ class Conversation:
     its text or its parts, of which those of text have a `text`, and look like `part` besides. `system` is the field of
     the system prompt, empty where a message holds it; a message's `roles` are those of OpenAI's chats but for these.
     `is_list` says that texts must be lists of parts. Where `takes_messages` is False, there is one text and no more;
-    where `takes_system` is, the system may only speak first.
+    where `takes_system` is, the system speaks first or as the user.
     """
 
     messages: str = "messages"

@@ -224,6 +224,8 @@ class Edit:
             if not form.takes_messages:
                 self.dropped.append("messages.inject")
                 continue
+            if message.role == "system" and not form.takes_system and "messages.system" not in self.dropped:
+                self.dropped.append("messages.system")
             put_message(body, form, message.role, message.content, message.at)
             self.applied.append(f"inject {message.role}")
 

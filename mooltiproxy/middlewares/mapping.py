@@ -48,7 +48,7 @@ def mapping(config: Config, fetch: Fetch) -> Callable[..., Awaitable[web.StreamR
     ) -> web.StreamResponse:
         exchange = request[EXCHANGE]
         route = exchange.route
-        if route is None or route.entry.passing is None or settings_of(route) is None or not request.can_read_body:
+        if route is None or route.entry.passing is None or settings_of(route) is None or request.method in BODILESS:
             return await mapped(request, handler)
         body = await exchange.body()
         await put_settings(exchange, route)
