@@ -18,7 +18,7 @@ from mooltiproxy.mapping.neutral import Asked
 from mooltiproxy.mapping.settings import Edit
 from mooltiproxy.mapping.signatures import without_foreign
 from mooltiproxy.mapping.translate import Translated
-from mooltiproxy.routing import Route, Router, config_of, split_target
+from mooltiproxy.routing import Route, Router, asking, config_of, split_target
 from mooltiproxy.upstream.request import Plan, path_at_target, request_head
 
 MASK = b"***"
@@ -49,7 +49,7 @@ def explain(config: Config, question: Question) -> Iterator[str]:
     model = router.model_in(path) or (model_of(body, fields) if body and router.wants_model else None)
     route = router.route(path, prefix or question.target, model)
     if route.model is not None and body and route.path_model is None:
-        body = with_model(body, route.model.upstream_name, fields)
+        body = asking(body, route.model, fields)
     yield f"target       {route.target.name}: {route.target.url}"
     yield f"middlewares  {', '.join(config.middlewares)}"
     translation = route.entry.translation

@@ -1,7 +1,7 @@
 """Where a request goes: its facts and the configuration in, a `Route` out. Pure."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from urllib.parse import unquote
@@ -9,6 +9,8 @@ from urllib.parse import unquote
 from mooltiproxy.config.model import PASSTHROUGH, Config, MappingEntry, Model, Target
 from mooltiproxy.errors import NotFound
 from mooltiproxy.mapping.dialect import Dialect, Reply
+from mooltiproxy.mapping.json_edit import with_model
+from mooltiproxy.mapping.json_fields import with_fields
 from mooltiproxy.mapping.model_names import MODEL_NAME
 
 TO = "/to/"
@@ -92,7 +94,7 @@ class Router:
         found = _first_match(self._dialect_patterns, path)
         return found[1] if found else None
 
-    def model_fields(self, path: str) -> Collection[str]:
+    def model_fields(self, path: str) -> Sequence[str]:
         """What the bodies of a path's dialect call the model."""
         return self.dialect_of(path).model_fields
 
@@ -103,7 +105,8 @@ class Router:
     def route(self, path: str, target: str | None, model: str | None) -> Route:
         """The route for a client path.
 
-        `target` is what the client named by prefix or header, `model` its body's model, looked up where it named none.
+        `target` is what the client named by prefix or header, `model` its body's model, looked up where it named none:
+        "" is a body that names none, for which the entry `*` counts.
         Raises NotFound for an unknown target and for a path that the target does not map.
         """
         known = self._model(model) if target is None and model is not None else None
@@ -138,7 +141,9 @@ class Router:
         for pattern, model in self._name_patterns if len(name) <= MAX_NAME else ():
             found = pattern.fullmatch(name)
             if found:
-                return replace(model, name=name, upstream_name=model.upstream_name.replace("*", found[1]))
+                there = model.upstream_name
+                there = "" if not name and "*" in there else there.replace("*", found[1])
+                return replace(model, name=name, upstream_name=there)
         return None
 
     def reply(self, path: str, target: str | None) -> Reply | None:
@@ -152,6 +157,13 @@ class Router:
         missing = self._missing[route.target.name]
         missing.add(path or route.entry.path)
         return replace(route, entry=_there(route.entry.fallback, missing))
+
+
+def asking(body: bytes, model: Model, fields: Sequence[str]) -> bytes:
+    """The body, asking for the model by the name that its target knows; one that named none gets it."""
+    if model.name:
+        return with_model(body, model.upstream_name, fields)
+    return with_fields(body, {fields[0]: model.upstream_name}) if model.upstream_name else body
 
 
 def _name_patterns(models: Mapping[str, Model]) -> list[tuple[re.Pattern[str], Model]]:

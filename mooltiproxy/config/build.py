@@ -22,7 +22,7 @@ from mooltiproxy.mapping.translate import DialectTranslation, NoTranslation, Tra
 PROMPTER = "fromTemplate"
 TEMPLATE = "HumanResponse"
 NO_VALUES: Mapping[str, Any] = {}
-_SETTINGS = ("defaults", "overrides", "max_tokens", "system_time", "prefix", "suffix")
+_SETTINGS = ("defaults", "overrides", "max_tokens", "temperature", "system_time", "prefix", "suffix")
 NEED_A_MODEL = ("chat", "text", "embeddings", "count")
 
 Values = Mapping[str, Any]

@@ -18,6 +18,7 @@ from mooltiproxy.config.shapes import Checked, Entries, ListOf, Section, Section
 from mooltiproxy.config.validators import (
     Json,
     Word,
+    bounds,
     client_path,
     expected,
     flag,
@@ -237,12 +238,15 @@ def model(known: Known) -> Section:
             Required("target", msg="expected a target, it is missing", description="The target that has it"): one_of(
                 "target", known.targets
             ),
-            Optional("name", description="Its name there; the same when absent, * is what the name's * stood for"): text,
+            Optional(
+                "name", description="Its name there; the same when absent, * is what the name's * stood for"
+            ): text,
             Optional("defaults", description="Settings of requests; what the client says goes first"): options(reader),
             Optional("overrides", description="Settings of requests that go before what the client says"): options(
                 reader
             ),
             Optional("max_tokens", description="The most tokens that an answer may have (no limit)"): whole_number(1),
+            Optional("temperature", description="The least and the most that clients may ask, else 400 (any)"): bounds,
             Optional("system", description="System prompt where the client sends none"): text,
             Optional("prompt", description="The same, by its name in the prompt library"): library_prompt(known),
             Optional("system_time", description="Begin the system prompt with date and time (false)"): flag,
@@ -258,9 +262,9 @@ def injection() -> Section:
     """One entry of `inject:`"""
     return Section(
         {
-            Required("role", msg="expected system, user or assistant, it is missing", description="Who says it"): one_of(
-                "role", ("system", "user", "assistant")
-            ),
+            Required(
+                "role", msg="expected system, user or assistant, it is missing", description="Who says it"
+            ): one_of("role", ("system", "user", "assistant")),
             Required("content", msg="expected the message's text, it is missing", description="What is said"): text,
             Optional(
                 "at", description="start (behind the system prompt), end, or before the message of this number (end)"

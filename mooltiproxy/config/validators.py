@@ -113,6 +113,21 @@ port = whole_number(0, 65535)
 """A TCP port; 0 takes a free one."""
 
 
+@word({"type": "array", "items": {"type": "number", "minimum": 0}, "minItems": 2, "maxItems": 2})
+def bounds(value: Any) -> tuple[float, float]:
+    """The least and the most of something, both allowed."""
+    if not isinstance(value, list) or len(value) != 2 or not all(_is_number(one) and one >= 0 for one in value):
+        raise expected("the least and the most, such as [0.1, 1.0]", value)
+    low, high = value
+    if low > high:
+        raise Invalid("expected the least before the most, such as [0.1, 1.0]")
+    return float(low), float(high)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 @word({"anyOf": [{"type": "number", "minimum": 0}, matching(_SECONDS.pattern)]})
 def seconds(value: Any) -> float:
     """A duration: a number of seconds, or one with a unit such as 500ms, 30s, 5m."""

@@ -113,18 +113,29 @@ def _before(text: str, content: Any, form: Conversation) -> Any:
     return f"{text}\n\n{content}" if content else text
 
 
-def put_around(body: Body, form: Conversation, prefix: str, suffix: str) -> None:
-    """Put text before and behind the words of every message of the user."""
+def put_around(body: Body, form: Conversation, prefix: str, suffix: str, *, last_only: bool = False) -> None:
+    """Put text before and behind the words of every message of the user, or of the last one."""
     value = body.get(form.messages)
     if isinstance(value, str):
         body[form.messages] = f"{prefix}{value}{suffix}" if value else value
     elif isinstance(value, list):
-        body[form.messages] = [_surrounded(message, form, prefix, suffix) for message in value]
+        first = _last_of_user(value, form) if last_only else 0
+        around = [_surrounded(message, form, prefix, suffix) for message in value[first:]]
+        body[form.messages] = [*value[:first], *around]
+
+
+def _last_of_user(messages: list[Any], form: Conversation) -> int:
+    """Where the user's last message is; behind all where there is none."""
+    return next((at for at in reversed(range(len(messages))) if _is_users(messages[at], form)), len(messages))
+
+
+def _is_users(message: Any, form: Conversation) -> bool:
+    nobody = "user" if form.is_list else None  # Gemini's contents without a role are the user's
+    return isinstance(message, dict) and message.get("role", nobody) == "user"
 
 
 def _surrounded(message: Any, form: Conversation, prefix: str, suffix: str) -> Any:
-    nobody = "user" if form.is_list else None  # Gemini's contents without a role are the user's
-    if not isinstance(message, dict) or message.get("role", nobody) != "user":
+    if not _is_users(message, form):
         return message
     content = message.get(form.content)
     if isinstance(content, str) and content:

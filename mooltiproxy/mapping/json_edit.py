@@ -21,13 +21,13 @@ FIELDS = ("model",)
 
 
 def model_of(body: bytes, fields: Collection[str] = FIELDS) -> str | None:
-    """The first top-level field of these names in a JSON object, None where there is none; raises BadRequest for what
-    cannot be read."""
+    """The first top-level field of these names in a JSON object, "" where it has none, None for what is no object;
+    raises BadRequest for what cannot be read."""
     value: Any = loads_request(body)
     if not isinstance(value, dict):
         return None
-    field, model = next(((name, value[name]) for name in fields if value.get(name) is not None), ("model", None))
-    if model is not None and not isinstance(model, str):
+    field, model = next(((name, value[name]) for name in fields if value.get(name) is not None), ("model", ""))
+    if not isinstance(model, str):
         raise BadRequest(f"`{field}` must be a string", param=field)
     return model
 

@@ -77,7 +77,8 @@ class PromptTexts:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What is said of one model. `max_tokens` is the most that an answer may have."""
+    """What is said of one model. `max_tokens` is the most that an answer may have, `temperature` the bounds of what
+    clients may ask. With `around_last` only the user's last message gets `prefix` and `suffix`."""
 
     defaults: Values = NOTHING
     overrides: Values = NOTHING
@@ -86,7 +87,9 @@ class Settings:
     system_time: bool = False
     prefix: str = ""
     suffix: str = ""
+    around_last: bool = False
     inject: tuple[Injection, ...] = ()
+    temperature: tuple[float, float] | None = None
 
     def edit(self, body: Any, accept_language: str, now: datetime) -> "Edit":
         """What they come to for one request: its parsed body, its `Accept-Language` and its time; raises BadRequest."""
@@ -131,10 +134,18 @@ class Edit:
                 if wins or not _is_said(request, name):
                     _set(request, name, value)
                     self._note(name, wins=wins)
+        self._check_temperature(request.sampling.temperature if _is_said(request, "temperature") else None)
         self._limit(request)
 
     def _note(self, name: str, *, wins: bool) -> None:
         self.applied.append(f"{_SHOWN.get(name, name)} ({'override' if wins else 'default'})")
+
+    def _check_temperature(self, wanted: Any) -> None:
+        bounds = self.settings.temperature
+        if bounds is None or not isinstance(wanted, int | float) or bounds[0] <= wanted <= bounds[1]:
+            return
+        expected = f"expected {bounds[0]:g} to {bounds[1]:g}, got {wanted:g}"
+        raise BadRequest(f"temperature: {expected}, which this proxy does not allow", param="temperature")
 
     def _limit(self, request: Request) -> None:
         most, wanted = self.settings.max_tokens, request.sampling.max_tokens
@@ -152,7 +163,9 @@ class Edit:
     def _speak(self, request: Request) -> None:
         settings, turns = self.settings, list(request.turns)
         if settings.prefix or settings.suffix:
-            turns = [_surrounded(turn, settings.prefix, settings.suffix) for turn in turns]
+            first = _last_of_user(turns) if settings.around_last else 0
+            around = [_surrounded(turn, settings.prefix, settings.suffix) for turn in turns[first:]]
+            turns = [*turns[:first], *around]
             self.applied += [name for name in ("prefix", "suffix") if getattr(settings, name)]
         if self.system and not any(turn.role == "system" for turn in turns):
             turns.insert(0, Turn("system", [Text(self.system)]))
@@ -212,7 +225,7 @@ class Edit:
     def _speak_in(self, body: Body, form: Conversation) -> None:
         settings = self.settings
         if settings.prefix or settings.suffix:
-            put_around(body, form, settings.prefix, settings.suffix)
+            put_around(body, form, settings.prefix, settings.suffix, last_only=settings.around_last)
             self.applied += [name for name in ("prefix", "suffix") if getattr(settings, name)]
         if self.system and not has_system(body, form):
             put_system(body, form, self.system)
@@ -237,6 +250,9 @@ class Edit:
                 if wins or not any(value_at(body, place) is not None for place in form.places.get(name, ())):
                     wanted[name] = value
                     self._note(name, wins=wins)
+        places = form.places.get("temperature", ())
+        said = next((value_at(body, place) for place in places if value_at(body, place) is not None), None)
+        self._check_temperature(wanted.get("temperature", said))
         self._limit_in(body, form, wanted)
         if not wanted:
             return
@@ -295,6 +311,11 @@ def _set(request: Request, name: str, value: Any) -> None:
         setattr(request.sampling, name, value)
     else:
         setattr(request, name, list(value) if isinstance(value, list) else value)
+
+
+def _last_of_user(turns: Sequence[Turn]) -> int:
+    """Where the user's last turn is; behind all where there is none."""
+    return next((at for at in reversed(range(len(turns))) if turns[at].role == "user"), len(turns))
 
 
 def _surrounded(turn: Turn, prefix: str, suffix: str) -> Turn:

@@ -182,7 +182,7 @@ def asked(exchange: Exchange, library: Library) -> Asked:
     model = alias = None
     if route is not None and route.path_model is not None:
         model = route.model.upstream_name if route.model else route.path_model
-    if route is not None and route.model is not None and route.model.upstream_name != route.model.name:
+    if route is not None and route.model is not None and route.model.name not in ("", route.model.upstream_name):
         alias = route.model.name
 
     def prompt(name: str, language: str | None) -> str | None:

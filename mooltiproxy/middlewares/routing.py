@@ -7,8 +7,8 @@ from aiohttp import web
 from mooltiproxy.config.model import Key
 from mooltiproxy.errors import BadRequest, EndpointMissing, Forbidden
 from mooltiproxy.exchange import EXCHANGE, Exchange
-from mooltiproxy.mapping.json_edit import model_of, with_model
-from mooltiproxy.routing import Route, Router, split_target
+from mooltiproxy.mapping.json_edit import model_of
+from mooltiproxy.routing import Route, Router, asking, split_target
 
 PLAIN = ("", "identity")
 READING = ("GET", "HEAD")
@@ -40,9 +40,7 @@ def routing(
         check_right(exchange.key, route)
         renamed = route.model
         if renamed is not None and renamed.upstream_name != renamed.name and exchange.route.path_model is None:
-            exchange.replace_body(
-                with_model(await exchange.body(), renamed.upstream_name, router.model_fields(exchange.path))
-            )
+            exchange.replace_body(asking(await exchange.body(), renamed, router.model_fields(exchange.path)))
         told = len(exchange.headers)
         while True:
             try:
@@ -74,7 +72,7 @@ def named_target(exchange: Exchange) -> str | None:
 
 
 async def asked_model(exchange: Exchange, router: Router) -> str | None:
-    """The model in the path, or the one that the body names, where it is JSON."""
+    """The model in the path, or the one that the body names, where it is JSON; "" for an object that names none."""
     in_path = router.model_in(exchange.path)
     if in_path is not None:
         return in_path

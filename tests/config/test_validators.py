@@ -10,6 +10,7 @@ NOT_TEXT: tuple[Any, ...] = (None, True, 5, 1.5, [], {}, ["x"])
 
 BAD: dict[str, tuple[Any, ...]] = {
     "flag": (None, 0, 1, "yes", "True", "", []),
+    "bounds": (None, 1, "0-1", [], [1], [1, 0], [True, 2], [-1, 1], [0, float("nan")], [0, 1, 2]),
     "port": (None, True, False, -1, 65536, 80.0, "", "http", "٣", "-1", "80 ", [80]),
     "seconds": (None, True, -1, float("nan"), float("inf"), "", "s", "5 s", "-5s", "1e3", "5w", [5]),
     "limit": (None, True, -1, "", "soon"),
@@ -71,6 +72,7 @@ BAD: dict[str, tuple[Any, ...]] = {
 
 GOOD: dict[str, tuple[tuple[Any, Any], ...]] = {
     "flag": ((True, True), (False, False), ("true", True), ("false", False)),
+    "bounds": (([0.1, 1], (0.1, 1.0)), ([0, 0], (0.0, 0.0))),
     "port": ((0, 0), (8000, 8000), (65535, 65535), ("8000", 8000)),
     "seconds": ((0, 0.0), (30, 30.0), (0.5, 0.5), ("30", 30.0), ("500ms", 0.5), ("1.5s", 1.5), ("5m", 300.0)),
     "limit": ((0, None), (30, 30.0), ("0s", None), ("500ms", 0.5)),
