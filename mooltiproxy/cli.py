@@ -79,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_check(commands)
     _add_explain(commands)
     _add_selftest(commands)
+    _add_import(commands)
     _add_key(commands)
     _add_cert(commands)
     _add_config(commands)
@@ -138,6 +139,12 @@ def _add_key(commands: Any) -> None:
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     new = _add(actions, "new", "print a new key, and its entry for `keys:`", _key_new)
     new.add_argument("name", metavar="NAME", help="whose key it is; the log shows this name")
+
+
+def _add_import(commands: Any) -> None:
+    text = "turn a configuration of LiteLLM, llama-swap, TabbyAPI-Proxy or llm-proxy-api into ours, and print it"
+    parser = _add(commands, "import", text, _import_file)
+    parser.add_argument("file", type=Path, metavar="FILE", help="the file; the folder of TabbyAPI-Proxy")
 
 
 def _add_cert(commands: Any) -> None:
@@ -341,6 +348,17 @@ def _selftest(options: argparse.Namespace) -> int:
 
     wish = Wish(TARGET if url else options.target, options.model, options.timeout)
     asyncio.run(selftest(configuration, wish, lambda line: print(line, flush=True)))
+    return OK
+
+
+def _import_file(options: argparse.Namespace) -> int:
+    from mooltiproxy.importers.reading import import_file
+
+    imported, text = import_file(options.file, os.environ)
+    print(text, end="")
+    lost = sum(not note.is_carried for note in imported.notes)
+    print(f"{len(imported.notes)} keys, {lost} not carried: they are listed at the end", file=sys.stderr)
+    print(f"to be set in the environment: {', '.join(imported.variables)}", file=sys.stderr)
     return OK
 
 
