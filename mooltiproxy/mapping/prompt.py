@@ -45,9 +45,12 @@ BOS = ("<s>", "<|begin_of_text|>", "<bos>", "<BOS_TOKEN>", "<\uff5cbegin\u2581of
 _ROLES = {"developer": "system", "tool": "user", "function": "user"}
 
 
-def without_bos(prompt: str) -> str:
-    """A rendered prompt without its leading BOS, for a target whose tokenizer adds one; inner ones stay."""
-    return next((prompt.removeprefix(bos) for bos in BOS if prompt.startswith(bos)), prompt)
+def without_bos(prompt: str, own: str = "") -> str:
+    """A rendered prompt without its leading BOS, for a target whose tokenizer adds one; inner ones stay.
+
+    `own` is the template's, where that is known.
+    """
+    return next((prompt.removeprefix(bos) for bos in (own, *BOS) if bos and prompt.startswith(bos)), prompt)
 
 
 def plain_turns(messages: Sequence[Message]) -> list[tuple[str, str]]:
@@ -60,7 +63,7 @@ def plain_turns(messages: Sequence[Message]) -> list[tuple[str, str]]:
         raise BadRequest("messages must not be empty", param="messages")
     turns: list[tuple[str, list[str]]] = []
     for position, message in enumerate(messages):
-        role, text = _role(message, position), _content(message, position)
+        role, text = _role(message, position), text_of(message, position)
         if message.get("tool_calls") and not text:
             continue
         if turns and turns[-1][0] == role:
@@ -79,7 +82,8 @@ def _role(message: Message, position: int) -> str:
     return known
 
 
-def _content(message: Message, position: int) -> str:
+def text_of(message: Message, position: int) -> str:
+    """The text of a message, parts put together; raises BadRequest for content that is no text."""
     content = message.get("content")
     refusal = message.get("refusal")  # what an assistant said instead of an answer, or after its beginning
     declined = refusal if isinstance(refusal, str) else ""
