@@ -251,6 +251,7 @@ def _configuration(file: Path | None, target: dict[str, Any] | None) -> "Config"
 
     config = load(file, probe=_probe) if file else None
     if target is None:
+        config = config or _of_seeds()
         if config is None:
             raise ConfigError(Problem(NOTHING_TO_SERVE))
         return config
@@ -258,6 +259,19 @@ def _configuration(file: Path | None, target: dict[str, Any] | None) -> "Config"
     if config is None:
         return alone
     return replace(config, targets={**config.targets, **alone.targets}, default_target=TARGET)
+
+
+def _of_seeds() -> "Config | None":
+    """The configuration that variables of other projects stand for, where there is no file; raises ConfigError."""
+    from mooltiproxy.config.load import from_data
+    from mooltiproxy.config.seed_variables import interstitial, models_config, only_last
+    from mooltiproxy.importers.reading import import_file
+
+    relay = interstitial(os.environ)
+    if relay is not None:
+        return only_last(from_data(relay, Path()))
+    models = models_config(os.environ)
+    return from_data(import_file(models, os.environ)[0].data, Path()) if models else None
 
 
 def _with_options(config: "Config", options: argparse.Namespace) -> "Config":

@@ -1,9 +1,11 @@
-"""Environment variables that set a key of the file: `MOOLTIPROXY_SYSTEM_PORT=9000` is `system.port`."""
+"""Environment variables that set a key of the file: `MOOLTIPROXY_SYSTEM_PORT=9000` is `system.port`; those of
+llm-proxy-api set theirs, too."""
 
 import re
 from collections.abc import Iterable, Mapping
 
 from mooltiproxy.config.document import SECRETS, Document, Place, read_value
+from mooltiproxy.config.seed_variables import llm_proxy_api
 from mooltiproxy.config.shapes import Where
 from mooltiproxy.config.validators import suggestion
 from mooltiproxy.errors import Problem
@@ -15,7 +17,10 @@ OWN_SECTIONS = (f"{PREFIX}SYSTEM_", f"{PREFIX}CERBERE_")
 
 
 def override(document: Document, paths: Iterable[Where], environ: Mapping[str, str]) -> None:
-    """Set what the environment overrides; `paths` are all that may be set. An empty variable sets nothing."""
+    """Set what the environment overrides; `paths` are all that may be set. An empty variable sets nothing, and one of
+    ours goes before one of llm-proxy-api's."""
+    for name, where, value in llm_proxy_api(environ):
+        _set(document, where, name, value)
     known = {variable_of(path): path for path in paths}
     for name in sorted(environ):
         if not name.startswith(PREFIX) or name == MASTER_KEY or not environ[name]:
