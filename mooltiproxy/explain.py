@@ -65,7 +65,12 @@ def explain(config: Config, question: Question) -> Iterator[str]:
     if edit is not None and body is not None and route.entry.passing is not None:
         body = edit.edited(body, route.entry.passing, config_of(route))
     if translation is not None and (translation.bodiless or body is not None):
-        asked = Asked(path, _path_model(route), {}, lambda name, language: config.library.find(name, [language or ""]))
+        asked = Asked(
+            path,
+            _path_model(route),
+            prompt=lambda name, language: config.library.find(name, [language or ""]),
+            alias=route.alias,
+        )
         try:
             parsed = None if translation.bodiless else loads_request(body or b"")
             translated = translation.request(parsed, asked, edit=edit)

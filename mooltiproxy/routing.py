@@ -33,6 +33,12 @@ class Route:
     path_model: str | None = None
     missing: Collection[str] = ()
 
+    @property
+    def alias(self) -> str | None:
+        """The name by which the client asks for the model, where its target knows another."""
+        model = self.model
+        return model.name if model and model.name not in ("", model.upstream_name) else None
+
 
 def config_of(route: Route) -> Mapping[str, Any]:
     """What a dialect's writer must know of the target of a request that passes."""

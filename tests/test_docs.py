@@ -103,6 +103,7 @@ def file_of(dialect: Dialect) -> Path:
 
 
 def loaded_example(example: str, folder: Path) -> Config:
+    (folder / "config").mkdir(exist_ok=True)  # for `models_dir`
     file = folder / "config.yaml"
     file.write_text(example if "targets:" in example else ANY_TARGET + example)
     return load(file, ENVIRON)

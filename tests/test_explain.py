@@ -121,3 +121,23 @@ def test_what_would_be_fetched_first_is_told() -> None:
     lines = list(explain(config, Question("/v1/messages", "two", body=orjson.dumps(body))))
     assert "fetched      https://example.com/a.pdf" in lines
     assert not any(line.startswith("> ") for line in lines)
+
+
+SETTINGS = {"system": "Be brief.", "overrides": {"top_k": 3}, "defaults": {"seed": 1, "top_p": 0.5}, "max_tokens": 9}
+NAMES = "top_p (default), top_k (override), max_tokens (at most 9)"
+
+
+@pytest.mark.parametrize("target", ["one", "two"])
+async def test_it_names_the_settings_of_the_model_and_shows_what_they_make_of_the_request(target: str) -> None:
+    body = orjson.dumps({**CHAT, "model": "set", "max_tokens": 10})
+    async with upstream(lambda peer, received: peer.send(answer(WHOLE))) as up:
+        data = config_for(up.url)
+        data["models"] = {"set": {"target": target, "name": "there", **SETTINGS}}
+        lines = list(explain(from_data(data, Path("."), {}), Question(PATH, body=body, answer=WHOLE)))
+        async with proxy(data) as running:
+            async with running.client.post(PATH, data=body, headers={"content-type": "application/json"}) as response:
+                dropped = response.headers["x-mooltiproxy-dropped"]
+        assert f"settings     system, {NAMES}" in lines
+        assert f"dropped      {dropped}" in lines
+        assert sent(lines).endswith(up.requests[0].body.decode())
+        assert '"model":"set"' in received(lines) or target == "two"

@@ -151,11 +151,13 @@ async def test_the_clients_own_values_go_before_defaults_and_behind_overrides(sp
 @pytest.mark.parametrize("client", list(CLIENTS))
 @pytest.mark.parametrize("speaks", ["openai", "anthropic"])
 async def test_a_system_prompt_of_the_client_stays_and_gets_the_time(client: str, speaks: str) -> None:
-    said: dict[str, Any] = {
+    fields: dict[str, dict[str, Any]] = {
         "responses": {"instructions": "Sing."},
         "anthropic": {"system": "Sing."},
         "gemini": {"systemInstruction": {"parts": [{"text": "Sing."}]}},
-    }.get(client, {"messages": [{"role": "system", "content": "Sing."}, {"role": "user", "content": "Hello"}]})
+    }
+    messages = [{"role": "system", "content": "Sing."}, {"role": "user", "content": "Hello"}]
+    said = fields.get(client, {"messages": messages})
     body, _, _, _ = await sent(client, speaks, {"system": "Be brief.", "system_time": True}, said)
     words = orjson.dumps(body).decode()
     assert words.index("Current time: ") < words.index("Today: 20") < words.index("Sing.")

@@ -56,7 +56,7 @@ def read_request(body: Any, asked: Asked = NOWHERE) -> Request:
     sampling.best_of = fields.integer("best_of", 0, 20)
     limit = fields.integer("max_tokens", 0)
     sampling.max_tokens = DEFAULT_MAX_TOKENS if limit is None else limit
-    sampling.assumed = frozenset(["max_tokens"] if limit is None else [])
+    request.assumed = frozenset(["max_tokens"] if limit is None else [])
     sampling.top_logprobs = fields.integer("logprobs", 0)
     sampling.logprobs = True if sampling.top_logprobs is not None else None
     read_stream(fields, request)

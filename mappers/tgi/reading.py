@@ -51,7 +51,7 @@ def _read_parameters(parameters: Fields, request: Request) -> None:
     )
     if not parameters.flag("do_sample") and _is_greedy(request.sampling):
         said = request.sampling.temperature is not None or parameters.any("do_sample") is not None
-        request.sampling.assumed = frozenset([] if said else ["temperature"])
+        request.assumed = frozenset([] if said else ["temperature"])
         request.sampling.temperature = 0
     request.include_usage = bool(parameters.flag("details"))
     request.output = _read_grammar(parameters)

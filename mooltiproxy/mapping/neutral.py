@@ -221,7 +221,8 @@ class Request:
     the reader of the same dialect. `framing` is how the client wants its stream framed, None for its endpoint's way.
     `keep_alive` is how long an on-demand server should stay loaded afterwards, as Ollama writes it. `began` is when the
     request was read, in nanoseconds of the monotonic clock: for dialects whose answers say how long they took.
-    `repeats` are the fields of the client's body that its own dialect repeats in the answer.
+    `repeats` are the fields of the client's body that its own dialect repeats in the answer. `assumed` are the names of
+    fields of `sampling` that the client has not said: they are what its dialect promises.
     """
 
     model: str | None = None
@@ -243,6 +244,7 @@ class Request:
     framing: Framing | None = None
     keep_alive: str | float | None = None
     repeats: Mapping[str, Any] = field(default_factory=dict)
+    assumed: frozenset[str] = frozenset()
     extra: dict[str, Any] = field(default_factory=dict)
     answer_fields: Mapping[str, str] = field(default_factory=dict)
     repairs: set[str] = field(default_factory=set, repr=False, compare=False)

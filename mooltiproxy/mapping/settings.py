@@ -27,7 +27,7 @@ from mooltiproxy.mapping.forms import (
 from mooltiproxy.mapping.json_fields import with_fields
 from mooltiproxy.mapping.neutral import Request, Sampling, Text, Turn
 
-SAMPLING = frozenset(one.name for one in fields(Sampling)) - {"model_defaults", "assumed"}
+SAMPLING = frozenset(one.name for one in fields(Sampling)) - {"model_defaults"}
 TOP = ("output", "reasoning", "tools", "tool_choice", "parallel_tool_calls", "user")
 """What can be set beside sampling, as fields of a `Request`."""
 _SHOWN = {"output": "response_format", "reasoning": "reasoning_effort"}
@@ -303,7 +303,7 @@ def _written(
 def _is_said(request: Request, name: str) -> bool:
     if name not in SAMPLING:
         return getattr(request, name) not in (None, [])
-    return name not in request.sampling.assumed and getattr(request.sampling, name) not in (None, ())
+    return name not in request.assumed and getattr(request.sampling, name) not in (None, ())
 
 
 def _set(request: Request, name: str, value: Any) -> None:

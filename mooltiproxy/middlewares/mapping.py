@@ -179,7 +179,7 @@ async def json_body(exchange: Exchange) -> Any:
 def asked(exchange: Exchange, library: Library) -> Asked:
     """What the request says outside its body, the model by the name that its target knows."""
     route = exchange.route
-    model = alias = None
+    model = None
     if route is not None and route.path_model is not None:
         model = route.model.upstream_name if route.model else route.path_model
     if route is not None and route.model is not None and route.model.name not in ("", route.model.upstream_name):
@@ -189,7 +189,7 @@ def asked(exchange: Exchange, library: Library) -> Asked:
         accepted = accepted_languages(exchange.request.headers.get("Accept-Language", ""))
         return library.find(name, [language, *accepted] if language else accepted)
 
-    return Asked(exchange.path, model, dict(parse_qsl(exchange.query)), prompt, alias)
+    return Asked(exchange.path, model, dict(parse_qsl(exchange.query)), prompt, route.alias if route else None)
 
 
 def header_value(names: tuple[str, ...]) -> bytes:
