@@ -152,6 +152,7 @@ REASONS: dict[Pattern, str] = {
     ("general_settings", "store_model_in_db"): _STORE,
     ("general_settings", "alerting"): "there are no alerts: watch /-/metrics",
     ("general_settings", "alerting_threshold"): "there are no alerts: watch /-/metrics",
+    ("general_settings", "completion_model"): "a request that names no model gets the first one of the default target",
     ("general_settings", "allowed_ips"): "addresses are refused (`cerbere.blacklist`), not let in: use a firewall",
     ("general_settings", "use_x_forwarded_for"): "name the proxies to believe in `cerbere.trusted_proxies`",
     ("general_settings", "custom_auth"): "write a middleware: docs/configuration.md, the chain",
@@ -257,12 +258,7 @@ class _Deployment:
         if provider in REFUSED:
             return REFUSED[provider]
         if provider not in PROVIDERS:
-            known = (
-                f"the provider {provider} is not known here"
-                if provider.isprintable() and provider
-                else "its name does not tell the provider"
-            )
-            return f"{known}: write a target with its url and `speaks`, and the model"
+            return f"{_unknown(provider)}: write a target with its url and `speaks`, and the model"
         if self._draft.has_model(self._name):
             return _POOL
         base = self._base(PROVIDERS[provider])
@@ -298,7 +294,8 @@ class _Deployment:
             entry = openai_server(base)
         else:
             speaks = list(provider.speaks)
-            entry = {"url": base, "speaks": speaks if len(speaks) > 1 else speaks[0]}
+            url = base if isinstance(base, Variable) else base.rstrip("/")
+            entry = {"url": url, "speaks": speaks if len(speaks) > 1 else speaks[0]}
         variable = self._key(hint, provider)
         return hint, {"url": entry["url"], **({"envkey": variable} if variable else {}), **entry}
 
@@ -345,6 +342,11 @@ class _Deployment:
                 draft.put((*self._params_path, name), (*ours, "defaults", name), value)
 
 
+def _unknown(provider: str) -> str:
+    is_told = provider and provider.isprintable()
+    return f"the provider {provider} is not known here" if is_told else "its name does not tell the provider"
+
+
 def _aliases(draft: Draft, router: Data) -> None:
     """model_group_alias: another name of a model, or a section that says so."""
     for alias, given in section(router, "model_group_alias").items():
@@ -359,29 +361,37 @@ def _aliases(draft: Draft, router: Data) -> None:
 
 
 def _settings(draft: Draft, data: Data) -> None:
-    router, litellm, general = (
-        section(data, name) for name in ("router_settings", "litellm_settings", "general_settings")
-    )
-    if router.get("timeout") is not None:
-        draft.put(("router_settings", "timeout"), ("system", "timeout"), router["timeout"])
-        draft.drop(
-            ("litellm_settings", "request_timeout"), "router_settings.timeout wins over it"
-        ) if "request_timeout" in litellm else None
-    elif litellm.get("request_timeout") is not None:
-        draft.put(("litellm_settings", "request_timeout"), ("system", "timeout"), litellm["request_timeout"])
-    if "drop_params" in litellm:
-        draft.say(
-            ("litellm_settings", "drop_params"),
-            "kept: what a target cannot be told is left out and named; `losses` of a target can refuse it instead",
-        )
-    if isinstance(general.get("max_request_size_mb"), int):
-        draft.put(
-            ("general_settings", "max_request_size_mb"), ("system", "max_body"), f"{general['max_request_size_mb']}MiB"
-        )
+    """What holds for all models."""
+    _timeout(draft, data)
+    if "drop_params" in section(data, "litellm_settings"):
+        kept = "what a target cannot be told is left out and named; `losses` of a target can refuse it instead"
+        draft.say(("litellm_settings", "drop_params"), f"kept: {kept}")
+    general = section(data, "general_settings")
+    most = general.get("max_request_size_mb")
+    if isinstance(most, int):
+        draft.put(("general_settings", "max_request_size_mb"), ("system", "max_body"), f"{most}MiB")
+    _master_key(draft, general)
+
+
+def _timeout(draft: Draft, data: Data) -> None:
+    """The router's, or else that of LiteLLM."""
+    found = [
+        (where, name)
+        for where, name in (("router_settings", "timeout"), ("litellm_settings", "request_timeout"))
+        if section(data, where).get(name) is not None
+    ]
+    for position, (where, name) in enumerate(found):
+        if position == 0:
+            draft.put((where, name), ("system", "timeout"), section(data, where)[name])
+        else:
+            draft.drop((where, name), "router_settings.timeout wins over it")
+
+
+def _master_key(draft: Draft, general: Data) -> None:
+    what = "the key that clients send"
     if general.get("master_key") is not None:
         key = _text(general["master_key"])
-        there = f"the value of {key[2:-1]}" if isinstance(key, Variable) else "the key that stood in the file"
+        there = f"the value of {key[2:-1]}" if isinstance(key, Variable) else "the one that stood in the file"
         draft.say(("general_settings", "master_key"), "mapped to the variable MOOLTIPROXY_KEY")
-        draft.need("MOOLTIPROXY_KEY", f"the key that clients send: {there}")
-    else:
-        draft.need("MOOLTIPROXY_KEY", "the key that clients send")
+        what = f"{what}: {there}"
+    draft.need("MOOLTIPROXY_KEY", what)
