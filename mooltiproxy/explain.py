@@ -79,9 +79,10 @@ def explain(config: Config, question: Question) -> Iterator[str]:
             yield "             first, which explain does not do: put the data into the body to see the request"
             return
     if edit is not None:
-        yield f"settings     {', '.join(edit.applied) or 'none: the client has said it all'}"
+        yield f"settings     {', '.join(edit.applied) or 'none'}"
     if translated is not None or edit is not None:
-        lost = translated.dropped if translated else tuple(edit.dropped if edit else ())
+        cut = edit.dropped if edit is not None and route.entry.passing is not None else []
+        lost = (*cut, *(translated.dropped if translated else ()))
         yield f"dropped      {'; '.join(shown(lost, route.target.losses)) or 'nothing'}"
     if translated is not None:
         if translated.reply is not None:

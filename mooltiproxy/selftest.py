@@ -171,7 +171,8 @@ async def _through_proxy(config: Config, session: PooledSession, wish: Wish, tel
     try:
         client = Client(session, server.urls[0], config.system.masterkey)
         tell(await _found(client, "models", models, wish.timeout))
-        client.model = wish.model or next(iter((*config.models, *client.models)), "default")
+        named = [name for name, model in config.models.items() if not model.is_pattern]
+        client.model = wish.model or next(iter((*named, *client.models)), "default")
         tell(f"{'model':<18} {_printable(client.model)}")
         answered = await _found(client, "answer", answers, wish.timeout)
         tell(answered)

@@ -141,3 +141,13 @@ async def test_it_names_the_settings_of_the_model_and_shows_what_they_make_of_th
         assert f"dropped      {dropped}" in lines
         assert sent(lines).endswith(up.requests[0].body.decode())
         assert '"model":"set"' in received(lines) or target == "two"
+
+
+def test_it_names_the_losses_of_settings_and_of_functions() -> None:
+    data = config_for("http://127.0.0.1:1")
+    entry = {"path": "/generate", "in": "chatReqOpenAItoTGI", "out": "chatAnsTGItoOpenAI"}
+    data["targets"]["two"] = {"url": "http://127.0.0.1:1", "mapping": {PATH: entry}}
+    data["models"]["big"]["max_tokens"] = 9
+    body = orjson.dumps({**CHAT, "model": "big", "max_tokens": 10})
+    lines = list(explain(from_data(data, Path("."), {}), Question(PATH, body=body)))
+    assert "dropped      clamped max_tokens 10->9; logit_bias" in lines

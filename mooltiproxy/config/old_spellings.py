@@ -27,7 +27,8 @@ def _old_paths(data: Any) -> list[Where]:
         if "prompt" in keys and "prompter" not in keys:
             paths.append(("targets", target, "mapping", entry, "prompt"))
     prompts = data.get("prompts")
-    if isinstance(prompts, dict) and "templates" not in data and all(isinstance(one, dict) for one in prompts.values()):
+    pieces = prompts.values() if isinstance(prompts, dict) else ()
+    if pieces and "templates" not in data and all(isinstance(one, dict) for one in pieces):
         paths.append(("prompts",))
     return paths
 

@@ -157,8 +157,7 @@ class Sampling:
     """How tokens are drawn and when to stop.
 
     `model_defaults` is set by dialects in which an absent temperature or top_p means whatever the model's makers chose
-    (Ollama); the other APIs promise 1 for both, which a writer must say where its target would do otherwise. `assumed`
-    are the names of fields that the client has not said: they are what its dialect promises.
+    (Ollama); the other APIs promise 1 for both, which a writer must say where its target would do otherwise.
     """
 
     temperature: float | None = None
@@ -178,7 +177,6 @@ class Sampling:
     logprobs: bool | None = None
     top_logprobs: int | None = None
     model_defaults: bool = False
-    assumed: frozenset[str] = field(default_factory=frozenset, compare=False)
 
 
 @dataclass(slots=True)

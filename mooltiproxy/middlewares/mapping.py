@@ -16,10 +16,10 @@ from mooltiproxy.mapping.attachments import Attachment, AttachmentsNeeded
 from mooltiproxy.mapping.bodies import loads_request
 from mooltiproxy.mapping.losses import shown
 from mooltiproxy.mapping.neutral import Asked
-from mooltiproxy.mapping.settings import Edit, Settings, accepted_languages
+from mooltiproxy.mapping.settings import Edit, accepted_languages
 from mooltiproxy.mapping.signatures import without_foreign
 from mooltiproxy.mapping.translate import Translated, Translation
-from mooltiproxy.routing import Route, config_of
+from mooltiproxy.routing import config_of
 from mooltiproxy.upstream.forward import WHOLE_BODY
 
 BODILESS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
@@ -47,21 +47,7 @@ def mapping(config: Config, fetch: Fetch) -> Callable[..., Awaitable[web.StreamR
         request: web.BaseRequest, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
         exchange = request[EXCHANGE]
-        route = exchange.route
-        if route is None or route.entry.passing is None or settings_of(route) is None or request.method in BODILESS:
-            return await mapped(request, handler)
-        body = await exchange.body()
-        await put_settings(exchange, route)
-        try:
-            return await mapped(request, handler)
-        except EndpointMissing:
-            exchange.replace_body(body)  # it goes another way now
-            raise
-
-    async def mapped(
-        request: web.BaseRequest, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-    ) -> web.StreamResponse:
-        exchange = request[EXCHANGE]
+        unedited = await put_settings(exchange) if is_set(exchange) else None
         translation = exchange.route.entry.translation if exchange.route else None
         if translation is not None and takes(translation, request):
             translated = await translate(exchange, translation, fetch, config.library)
@@ -79,7 +65,13 @@ def mapping(config: Config, fetch: Fetch) -> Callable[..., Awaitable[web.StreamR
             forget_foreign(exchange, await exchange.body())
         if bodies and exchange.translated is None:
             await watch(exchange, bodies)
-        return await handler(request)
+        if unedited is None:
+            return await handler(request)
+        try:
+            return await handler(request)
+        except EndpointMissing:
+            exchange.replace_body(unedited)  # it goes another way now
+            raise
 
     return middleware
 
@@ -124,25 +116,30 @@ def tell(exchange: Exchange, told: tuple[str, ...]) -> None:
         exchange.headers.append((DROPPED, header_value(exchange.dropped)))
 
 
-def settings_of(route: Route) -> Settings | None:
-    """What `models:` says of the requests of a route."""
-    return route.model.settings if route.model else None
+def is_set(exchange: Exchange) -> bool:
+    """Whether `models:` says something of a request whose body goes on as the client wrote it."""
+    route = exchange.route
+    if route is None or route.model is None or route.model.settings is None or route.entry.passing is None:
+        return False
+    return exchange.request.method not in BODILESS
 
 
-async def put_settings(exchange: Exchange, route: Route) -> None:
-    """Put the model's settings into a body that passes; raises UnsupportedMedia, BadRequest."""
+async def put_settings(exchange: Exchange) -> bytes:
+    """Put the model's settings into a body that passes; gives the body without. Raises UnsupportedMedia, BadRequest."""
+    route, body = exchange.route, await exchange.body()
     edit = edit_of(exchange, await json_body(exchange))
-    if edit is not None and route.entry.passing is not None:
-        exchange.replace_body(edit.edited(await exchange.body(), route.entry.passing, config_of(route)))
+    if route is not None and route.entry.passing is not None and edit is not None:
+        exchange.replace_body(edit.edited(body, route.entry.passing, config_of(route)))
         tell(exchange, shown(tuple(edit.dropped), exchange.losses))
+    return body
 
 
 def edit_of(exchange: Exchange, body: Any) -> Edit | None:
     """The settings of the route's model for this request; raises BadRequest."""
-    settings = settings_of(exchange.route) if exchange.route else None
-    if settings is None:
+    model = exchange.route.model if exchange.route else None
+    if model is None or model.settings is None:
         return None
-    return settings.edit(body, exchange.request.headers.get("Accept-Language", ""), datetime.now().astimezone())
+    return model.settings.edit(body, exchange.request.headers.get("Accept-Language", ""), datetime.now().astimezone())
 
 
 def takes(translation: Translation, request: web.BaseRequest) -> bool:
@@ -182,8 +179,6 @@ def asked(exchange: Exchange, library: Library) -> Asked:
     model = None
     if route is not None and route.path_model is not None:
         model = route.model.upstream_name if route.model else route.path_model
-    if route is not None and route.model is not None and route.model.name not in ("", route.model.upstream_name):
-        alias = route.model.name
 
     def prompt(name: str, language: str | None) -> str | None:
         accepted = accepted_languages(exchange.request.headers.get("Accept-Language", ""))
