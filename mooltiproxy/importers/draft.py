@@ -143,6 +143,7 @@ class Draft:
         is left that could be a target."""
         self._settle()
         self._copy_models()
+        self._settle()
         self._account(reasons)
         notes = tuple(sorted(self._notes(), key=lambda note: (note.place.file, note.place.line)))
         return Imported(self._in_order(notes), notes, self._variables, self._sources())

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mooltiproxy.config.document import Place
+from mooltiproxy.config.document import Place, read_value
 from mooltiproxy.config.prompts import read_library
+from mooltiproxy.config.seed_variables import LLM_PROXY_API, llm_proxy_api
 from mooltiproxy.config.shapes import Where
 from mooltiproxy.errors import ConfigError
 from mooltiproxy.importers.accounts import Pattern
@@ -19,8 +20,7 @@ from mooltiproxy.importers.foreign import items, section, text
 from mooltiproxy.importers.servers import STAND_INS, hint_for, openai_server, wrong_url
 
 _ACTIVE = "active_models"
-_PREFIX = "LLM_PROXY_API_"
-_DEFAULT_PREFIX = "/api"
+_PROMPTS = f"{LLM_PROXY_API}PROMPTS_DIR"
 _OPENAI = ("openai", "vllm", "llama.cpp", "lmstudio", "lm_studio", "sglang")
 _OTHERS = ("ollama", "anthropic", "tgi", "gemini")
 
@@ -40,19 +40,11 @@ _PROVIDER_REASONS = {
     "is_embedding": "the client's path says what it wants",
     "provider_options": "they are of Google's Vertex AI",
 }
-_VARIABLES: Mapping[str, Where] = {
-    "EP_PREFIX": ("rest", "prefix"),
-    "TIMEOUT": ("system", "timeout"),
-    "SERVER_HOST": ("system", "host"),
-    "SERVER_PORT": ("system", "port"),
-}
 _VARIABLE_REASONS = {
     "MODELS_CONFIG": "it names the file that was read here",
     "MINIMUM": "mooltiproxy is nothing but a proxy",
     "LOG_FILENAME": "logs go to standard error: let the shell or systemd keep them",
     "LOG_LEVEL": "`mooltiproxy serve --verbose` logs more",
-    "IN_DEBUG": "`mooltiproxy serve --verbose` logs more, `system.debug` bodies as well",
-    "EXTERNAL_TIMEOUT": "LLM_PROXY_API_TIMEOUT is taken",
 }
 _NO_VARIABLE = "one process serves: mooltiproxy has nothing like it"
 
@@ -157,34 +149,32 @@ def _inactive(draft: Draft) -> None:
 
 
 def _environment(draft: Draft, environ: Mapping[str, str]) -> None:
-    """The variables that are set where the import runs; the prefix counts also where it is not."""
-    found = {name.removeprefix(_PREFIX): value for name, value in environ.items() if name.startswith(_PREFIX)}
-    for name, value in sorted({"EP_PREFIX": _DEFAULT_PREFIX, **found}.items()):
-        path: Where = (f"{_PREFIX}{name}",)
-        draft.place(path, Place("the environment"))
-        if name in _VARIABLES:
-            number = int(value) if value.isascii() and value.isdigit() else value
-            draft.put(path, _VARIABLES[name], number, "" if name in found else "not set, this is its default")
-        elif name in ("PROMPTS_DIR", "DEFAULT_EP_LANGUAGE"):
-            _prompts(draft, path, name, found)
+    """The variables that are set where the import runs; some of them count also where they are not."""
+    own = {name: value for name, value in environ.items() if name.startswith(LLM_PROXY_API)}
+    for name, place, value in llm_proxy_api({**own, f"{LLM_PROXY_API}MINIMUM": "1"}):
+        draft.place((name,), Place("the environment"))
+        remark = "" if name in own else "not set, this is its default"
+        if place[0] == "prompts":
+            _prompts(draft, (name,), place, value, environ.get(_PROMPTS, ""))
         else:
-            draft.drop(path, _VARIABLE_REASONS.get(name, _NO_VARIABLE))
+            draft.put((name,), place, read_value(value), remark)
+        own.pop(name, None)
+    for name in sorted(own):
+        draft.place((name,), Place("the environment"))
+        draft.drop((name,), _VARIABLE_REASONS.get(name.removeprefix(LLM_PROXY_API), _NO_VARIABLE))
 
 
-def _prompts(draft: Draft, path: Where, name: str, variables: Mapping[str, str]) -> None:
-    """The folder of prompts and their default language, if they can be found from here."""
-    folder = Path(variables.get("PROMPTS_DIR", "resources/prompts")).absolute()
+def _prompts(draft: Draft, theirs: Where, ours: Where, value: str, named: str) -> None:
+    """The folder of prompts, or their default language, if they can be found from here."""
+    folder = Path(named).absolute() if named and Path(named).is_dir() else None
     try:
-        languages = read_library(folder if folder.is_dir() else None).languages
+        languages = read_library(folder).languages
     except ConfigError as error:
-        draft.drop(path, f"its prompts cannot be used: {error}")
+        draft.drop(theirs, f"the prompts cannot be used: {error}")
         return
-    if name == "PROMPTS_DIR":
-        if folder.is_dir():
-            draft.put(path, ("prompts", "dir"), str(folder))
-        else:
-            draft.drop(path, "there is no such folder, seen from here: set `prompts.dir`")
-    elif variables[name] in languages:
-        draft.put(path, ("prompts", "language"), variables[name])
+    if ours[-1] == "dir" and folder is None:
+        draft.drop(theirs, "there is no such folder, seen from here: set `prompts.dir`")
+    elif ours[-1] == "language" and value not in languages:
+        draft.drop(theirs, "there are no prompts in this language: set `prompts.language`")
     else:
-        draft.drop(path, "there are no prompts in this language: set `prompts.language`")
+        draft.put(theirs, ours, str(folder) if ours[-1] == "dir" else value)

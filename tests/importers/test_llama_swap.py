@@ -39,6 +39,12 @@ def test_a_model_is_asked_for_by_the_name_that_its_server_knows(tmp_path: Path) 
     assert models == {"a": {"target": "a", "name": "org/a"}, "b": {"target": "a", "name": "org/a"}}
 
 
+def test_an_alias_that_cannot_be_a_name_is_listed(tmp_path: Path) -> None:
+    result = imported(tmp_path, "models: {a: {cmd: x, proxy: 'http://h:1', aliases: ['b*c*']}}\n")
+    assert list(result.data["models"]) == ["a"]
+    assert fates(result)["models.a.aliases.0"] == "not carried: expected a name with one `*` at most"
+
+
 def test_models_of_one_server_share_a_target(tmp_path: Path) -> None:
     text = "models: {a: {cmd: x, proxy: 'http://h:1'}, b: {cmd: x, proxy: 'http://h:1'}}\n"
     assert imported(tmp_path, text).data["targets"] == {"default": "a", "a": {"url": "http://h:1", "speaks": "openai"}}

@@ -58,9 +58,9 @@ def test_its_endpoints_are_there_below_its_prefix(tmp_path: Path) -> None:
 
 
 def test_its_variables_become_settings(tmp_path: Path) -> None:
-    result = config(tmp_path, {"a": VLLM}, TIMEOUT="120", SERVER_HOST="0.0.0.0", SERVER_PORT="9000", IN_DEBUG="1")
+    result = config(tmp_path, {"a": VLLM}, TIMEOUT="120", SERVER_HOST="0.0.0.0", SERVER_PORT="9000", LOG_LEVEL="INFO")
     assert result.data["system"] == {"timeout": 120, "host": "0.0.0.0", "port": 9000}
-    assert "--verbose" in fates(result)["LLM_PROXY_API_IN_DEBUG"]
+    assert "--verbose" in fates(result)["LLM_PROXY_API_LOG_LEVEL"]
 
 
 def test_a_variable_that_makes_no_sense_is_listed(tmp_path: Path) -> None:
