@@ -147,26 +147,22 @@ class _Config:
             self._draft.say((*path, "macros", macro), "filled in where it is used")
 
     def _put_filters(self, path: Where, model: Data, macros: Data) -> None:
-        filters = section(model, "filters")
-        for field, value in section(filters, "setParams").items():
-            self._draft.put(
-                (*path, "filters", "setParams", field),
-                ("models", str(path[-1]), "overrides", field),
-                _filled_in(value, macros),
-            )
-        for written, fields in section(filters, "setParamsByID").items():
+        """What is set in requests: for the model, and for names of it with settings of their own, models as well."""
+        own, filters = str(path[-1]), section(model, "filters")
+        variants = {written: _filled(written, macros) for written in section(filters, "setParamsByID")}
+        for written, name in variants.items():
+            if name != own:
+                entry = dict(self._draft.data["models"][own])
+                self._draft.put((*path, "filters", "setParamsByID", written), ("models", name), entry, is_all=False)
+        for name in dict.fromkeys((own, *variants.values())):
+            self._set((*path, "filters", "setParams"), name, filters.get("setParams"), macros)
+        for written, name in variants.items():
             there: Where = (*path, "filters", "setParamsByID", written)
-            name = _filled(written, macros)
-            if name != path[-1]:
-                self._variant(there, name, str(path[-1]))
-            for field, value in fields.items() if isinstance(fields, dict) else ():
-                self._draft.put((*there, field), ("models", name, "overrides", field), _filled_in(value, macros))
+            self._set(there, name, section(filters, "setParamsByID")[written], macros)
 
-    def _variant(self, there: Where, name: str, original: str) -> None:
-        """A name for a model with other settings: a model of its own, on the same server."""
-        known = self._draft.data["models"][original]
-        overrides = {"overrides": dict(known["overrides"])} if "overrides" in known else {}
-        self._draft.put(there, ("models", name), {**known, **overrides}, is_all=False)
+    def _set(self, there: Where, model: str, fields: Any, macros: Data) -> None:
+        for field, value in fields.items() if isinstance(fields, dict) else ():
+            self._draft.put((*there, field), ("models", model, "overrides", field), _filled_in(value, macros))
 
     def _put_aliases(self, path: Where, model: Data) -> None:
         for position, alias in enumerate(items(model.get("aliases"))):
@@ -206,12 +202,7 @@ class _Config:
                 self._draft.drop(there, "there is a model of this name")
                 continue
             self._draft.put(there, ("models", model), {"target": target})
-            for field, value in section(section(peer, "filters"), "setParams").items():
-                self._draft.put(
-                    (*path, "filters", "setParams", field),
-                    ("models", model, "overrides", field),
-                    _filled_in(value, macros),
-                )
+            self._set((*path, "filters", "setParams"), model, section(peer, "filters").get("setParams"), macros)
 
     def _keys(self) -> None:
         self._draft.need("MOOLTIPROXY_KEY", "the master key, a new one")

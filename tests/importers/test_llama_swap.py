@@ -67,6 +67,13 @@ def test_settings_by_name_make_a_model_of_their_own(tmp_path: Path) -> None:
     assert result.data["models"]["a:x"] == {"target": "a", "overrides": {"seed": 2, "top_p": 0.5}}
 
 
+def test_a_setting_that_is_not_known_is_listed_and_the_others_stay(tmp_path: Path) -> None:
+    filters = "{setParams: {odd: 1, top_p: 0.5}, setParamsByID: {x: {seed: 2}}}"
+    result = imported(tmp_path, f"models: {{a: {{cmd: x, proxy: 'http://h', filters: {filters}}}}}\n")
+    assert result.data["models"]["x"] == {"target": "a", "overrides": {"top_p": 0.5, "seed": 2}}
+    assert fates(result)["models.a.filters.setParams.odd"].startswith("not carried: there is no such setting")
+
+
 def test_peers_are_targets_with_their_keys(tmp_path: Path) -> None:
     text = "peers: {p: {proxy: 'https://h.example/api', apiKey: '${env.P_KEY}', models: [x, y]}}\n"
     data = imported(tmp_path, text).data
