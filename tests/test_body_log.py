@@ -46,6 +46,16 @@ async def test_what_passes_untouched_is_logged_on_both_sides_with_keys_masked(
     assert KEY not in logged
 
 
+async def test_a_body_that_was_read_for_its_model_is_logged_too(caplog: pytest.LogCaptureFixture) -> None:
+    async with upstream(answering(answer())) as target:
+        config = {**debugged(target.url), "models": {"other": {"target": "one"}}}
+        async with proxy(config) as running:
+            with caplog.at_level("INFO", "mooltiproxy.bodies"):
+                async with running.client.post(PATH, json=ASKED) as response:
+                    assert response.status == 200
+    assert "request of the client (passes): " in "\n".join(caplog.messages)
+
+
 async def test_a_stream_that_passes_is_logged_piece_by_piece(caplog: pytest.LogCaptureFixture) -> None:
     async def script(peer: Peer, received: Received) -> None:
         await peer.send(STREAM_HEAD + chunk(b"data: 1\n\n") + chunk(b"data: 2\n\n") + b"0\r\n\r\n")

@@ -118,7 +118,7 @@ def test_a_conversation_without_the_user_gets_no_words_around() -> None:
 
 
 def test_a_temperature_that_only_the_clients_api_promises_is_not_refused() -> None:
-    sampling = Sampling(temperature=1.0, assumed=frozenset({"temperature"}))
-    Settings(temperature=(0.0, 0.5)).edit({}, "", NOW).apply(Request(sampling=sampling))
+    promised = Request(sampling=Sampling(temperature=1.0), assumed=frozenset({"temperature"}))
+    Settings(temperature=(0.0, 0.5)).edit({}, "", NOW).apply(promised)
     with pytest.raises(BadRequest):
         Settings(temperature=(0.0, 0.5)).edit({}, "", NOW).apply(Request(sampling=Sampling(temperature=1.0)))
