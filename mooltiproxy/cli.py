@@ -20,6 +20,7 @@ from mooltiproxy.errors import ConfigError, MooltiError, Problem
 if TYPE_CHECKING:
     from mooltiproxy.config.model import Config
     from mooltiproxy.discovery import Found
+    from mooltiproxy.mapping.chat_template import ChatTemplate
     from mooltiproxy.mapping.dialect import Dialect
 
 OK, WRONG, CANNOT_BIND, INTERRUPTED = 0, 1, 3, 130
@@ -414,14 +415,16 @@ def _list(options: argparse.Namespace) -> int:
 
 def _list_templates(options: argparse.Namespace) -> int:
     from mooltiproxy.config.load import load
+    from mooltiproxy.mapping.formats import FORMATS
     from mooltiproxy.mapping.prompt import TEMPLATES
 
-    templates = load(CONFIG_FILE).templates if CONFIG_FILE.exists() else TEMPLATES
-    rows = []
-    for name, pieces in sorted(templates.items()):
-        where = "built in" if pieces == TEMPLATES.get(name) else _hiding(str(CONFIG_FILE), name in TEMPLATES)
-        rows.append((name, where, _in_short(pieces)))
-    _print_table(rows)
+    own = load(CONFIG_FILE).templates if CONFIG_FILE.exists() else TEMPLATES
+    rows = {name: (name, "built in", known.doc) for name, known in FORMATS.items()}
+    for name, template in own.items():
+        is_ours = template == TEMPLATES.get(name)
+        where = "built in" if is_ours else _hiding(str(CONFIG_FILE), name in TEMPLATES or name in FORMATS)
+        rows[name] = (name, where, _in_short(template))
+    _print_table([rows[name] for name in sorted(rows)])
     return OK
 
 
@@ -435,8 +438,10 @@ def _hiding(where: str, hides: bool) -> str:
     return f"{where} (hides the built-in one)" if hides else where
 
 
-def _in_short(pieces: Mapping[str, str]) -> str:
-    return ", ".join(f"{name} {text!r}" for name, text in pieces.items() if text)
+def _in_short(template: "Mapping[str, str] | ChatTemplate") -> str:
+    if not isinstance(template, Mapping):
+        return f"chat template, {template.format or 'of no known format'}"
+    return ", ".join(f"{name} {text!r}" for name, text in template.items() if text)
 
 
 def _print_table(rows: Sequence[tuple[str, ...]]) -> None:

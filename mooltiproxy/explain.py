@@ -11,6 +11,7 @@ from mooltiproxy.errors import BadRequest, ProxyError
 from mooltiproxy.mapping.answers import MEDIA_TYPES
 from mooltiproxy.mapping.attachments import AttachmentsNeeded
 from mooltiproxy.mapping.bodies import loads_request
+from mooltiproxy.mapping.chat_template import TemplateNeeded
 from mooltiproxy.mapping.dialect import Reply
 from mooltiproxy.mapping.json_edit import model_of, with_model
 from mooltiproxy.mapping.losses import shown
@@ -77,6 +78,10 @@ def explain(config: Config, question: Question) -> Iterator[str]:
         except AttachmentsNeeded as needed:
             yield f"fetched      {' '.join(needed.urls)}"
             yield "             first, which explain does not do: put the data into the body to see the request"
+            return
+        except TemplateNeeded as needed_template:
+            yield f"fetched      {' or '.join(needed_template.template.paths)} of the target, for its chat template"
+            yield "             first, which explain does not do: name a template to see the request"
             return
     if edit is not None:
         yield f"settings     {', '.join(edit.applied) or 'none'}"

@@ -21,6 +21,7 @@ from mooltiproxy.routing import Router
 from mooltiproxy.upstream.fetch import AttachmentFetcher
 from mooltiproxy.upstream.forward import Forwarder
 from mooltiproxy.upstream.session import PooledSession
+from mooltiproxy.upstream.templates import TemplateFetcher
 
 log = logging.getLogger("mooltiproxy")
 
@@ -107,7 +108,8 @@ class Server:
         router = Router(config)
         forwarder = Forwarder(config, self._session, router.dialect_of, self._metrics)
         attachments = AttachmentFetcher(self._session, allow_private=config.system.private_images)
-        parts = Parts(config, router, self._bans, self._log, endpoints(self._metrics), OPEN, attachments)
+        templates = TemplateFetcher(self._session, config)
+        parts = Parts(config, router, self._bans, self._log, endpoints(self._metrics), OPEN, attachments, templates)
         return Current(build_chain(parts, forwarder.forward), router, config.system.max_body)
 
     async def drain(self) -> None:

@@ -10,16 +10,17 @@ from mooltiproxy.config.overrides import MASTER_KEY
 from mooltiproxy.config.pairs import FUNCTIONS, Place, pair
 from mooltiproxy.config.prompts import Library
 from mooltiproxy.config.schema import MIDDLEWARES, Known
+from mooltiproxy.config.templates import CHAT_PROMPTER, PIECES_PROMPTER, TARGETS_OWN
 from mooltiproxy.discovery import Registry
 from mooltiproxy.errors import Problem
 from mooltiproxy.keys import PREFIX, digest
+from mooltiproxy.mapping.chat_template import ChatTemplate, TargetTemplate, built_in
 from mooltiproxy.mapping.dialect import STAND_INS, Dialect, Endpoint, Reply
 from mooltiproxy.mapping.functions import Functions, FunctionTranslation, renderer
 from mooltiproxy.mapping.prompt import PIECES, TEMPLATES, Pieces
 from mooltiproxy.mapping.settings import Injection, PromptTexts, Settings
 from mooltiproxy.mapping.translate import DialectTranslation, NoTranslation, Translation, endpoint_at
 
-PROMPTER = "fromTemplate"
 TEMPLATE = "HumanResponse"
 NO_VALUES: Mapping[str, Any] = {}
 _SETTINGS = ("defaults", "overrides", "max_tokens", "temperature", "system_time", "prefix", "suffix")
@@ -33,8 +34,7 @@ Step = tuple[str, Translation | None, Dialect]
 def build(values: Values, document: Document, known: Known, registry: Registry) -> Config:
     """The configuration of a file's coerced values; its warnings are `warnings_of` the same."""
     assert known.folder is not None and known.environ is not None
-    own_templates = {name: dict.fromkeys(PIECES, "") | own for name, own in _section(values, "templates").items()}
-    templates = {**TEMPLATES, **own_templates}
+    templates = {**TEMPLATES, **_own_templates(_section(values, "templates"))}
     targets = {name: own for name, own in values["targets"].items() if name != "default"}
     models = _section(values, "models")
     prefix = _section(values, "rest").get("prefix")
@@ -64,6 +64,18 @@ def _placed(registry: Registry, prefix: str | None) -> Registry:
     dialects = registry.dialects
     below = {name: one.below(prefix) for name, one in dialects.items() if one.below_prefix and prefix is not None}
     return replace(registry, dialects=below | {name: one for name, one in dialects.items() if not one.below_prefix})
+
+
+def _own_templates(section: Values) -> dict[str, Pieces | ChatTemplate]:
+    """Those of the file; pieces that it leaves out are empty."""
+    templates: dict[str, Pieces | ChatTemplate] = {}
+    for name, own in section.items():
+        if isinstance(own, ChatTemplate):
+            own.name = name
+            templates[name] = own
+        else:
+            templates[name] = dict.fromkeys(PIECES, "") | own
+    return templates
 
 
 def _section(values: Values, name: str) -> dict[str, Any]:
@@ -127,7 +139,7 @@ def _target_warnings(path: tuple[str, str], target: Values, document: Document) 
         remedy = "it wins over envkey, remove it" if "envkey" in target else "better name a variable by envkey"
         yield document.problem((*path, "key"), f"a key in the file is easily given away: {remedy}")
     for client_path, entry in target.get("mapping", {}).items():
-        idle = [name for name in ("prompter", "template") if name in entry]
+        idle = [name for name in ("prompter", "template", "control_tokens", "keep_bos") if name in entry]
         if idle and not any(name in entry for name in (*FUNCTIONS, "to")):
             yield document.problem(
                 (*path, "mapping", client_path, idle[0]), "does nothing here: the entry has none of in, out, stream, to"
@@ -141,7 +153,7 @@ class _Target:
         self,
         name: str,
         values: Values,
-        templates: Mapping[str, Pieces],
+        templates: Mapping[str, Pieces | ChatTemplate],
         registry: Registry,
         environ: Mapping[str, str],
         model: str | None,
@@ -151,7 +163,8 @@ class _Target:
         self._model = model
         self._rest_prefix = rest_prefix
         self._values = values
-        self._templates = templates
+        self._templates = dict(templates)
+        self._own_template = TargetTemplate(name)
         self._registry = registry
         self._environ = environ
         speaks = dict.fromkeys(values.get("speaks", ()))
@@ -232,15 +245,32 @@ class _Target:
 
     def _config(self, path: str, values: Values) -> dict[str, Any]:
         """What mappers and prompters see as `cfg`: the entry with its template's pieces, the target's as defaults."""
-        prompter = values.get("prompter") or self._values.get("prompter") or PROMPTER
-        template = values.get("template") or self._values.get("template")
-        if not template and prompter == PROMPTER:
-            template = TEMPLATE
-        named = {name: values[name] for name in FUNCTIONS if name in values}
-        config: dict[str, Any] = {"url": self._url, "path": path, **named, "prompter": prompter}
-        if template:
-            config |= {"template": dict(self._templates[template]), "template_name": template}
+        prompter = values.get("prompter") or self._values.get("prompter")
+        named = values.get("template") or self._values.get("template")
+        if not named and prompter in (None, PIECES_PROMPTER):
+            named = TEMPLATE
+        template = self._template(named) if named else None
+        is_chat = isinstance(template, ChatTemplate | TargetTemplate)
+        functions = {name: values[name] for name in FUNCTIONS if name in values}
+        config: dict[str, Any] = {"url": self._url, "path": path, **functions}
+        config["prompter"] = prompter or (CHAT_PROMPTER if is_chat else PIECES_PROMPTER)
+        if template is not None:
+            config |= {"template": template, "template_name": named.name if isinstance(named, ChatTemplate) else named}
+        for name in ("control_tokens", "keep_bos"):
+            if (said := values.get(name, self._values.get(name))) is not None:
+                config[name] = said
         return config
+
+    def _template(self, named: str | ChatTemplate) -> dict[str, str] | ChatTemplate | TargetTemplate:
+        """The template that a file names, or that it has read already."""
+        if isinstance(named, ChatTemplate):
+            return named
+        if named == TARGETS_OWN and named not in self._templates:
+            return self._own_template
+        template = self._templates.get(named)
+        if template is None:
+            template = self._templates[named] = built_in(named)
+        return template if isinstance(template, ChatTemplate) else dict(template)
 
     def _derived(self) -> Iterator[tuple[str, MappingEntry]]:
         """The entries of `speaks`: of one client path's several entries the first counts."""

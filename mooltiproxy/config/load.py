@@ -19,10 +19,10 @@ from mooltiproxy.config.overrides import MASTER_KEY, override
 from mooltiproxy.config.prompts import FOLDER, LANGUAGE, Library, read_library
 from mooltiproxy.config.schema import Known, schema
 from mooltiproxy.config.shapes import Where, attempted
+from mooltiproxy.config.templates import names_in
 from mooltiproxy.config.validators import key
 from mooltiproxy.discovery import Registry, discover
 from mooltiproxy.errors import ConfigError, Problem
-from mooltiproxy.mapping.prompt import TEMPLATES
 
 
 def load(file: Path, environ: Mapping[str, str] = os.environ, probe: Probe | None = None) -> Config:
@@ -86,7 +86,7 @@ def _check_master_key(document: Document, environ: Mapping[str, str]) -> None:
 def _known(document: Document, registry: Registry | None, folder: Path, environ: Mapping[str, str]) -> Known:
     written = _entries(document.data, "targets").items()
     targets = [name for name, entry in written if name != "default" and not isinstance(entry, str)]
-    templates = {*TEMPLATES, *_entries(document.data, "templates")}
+    templates = names_in(document.data.get("templates"))
     library = _library(document, folder)
     if registry is None:
         return Known(folder, environ, templates=templates, targets=targets, library=library)

@@ -11,6 +11,7 @@ from pathlib import Path
 from mooltiproxy.config.prompts import Library
 from mooltiproxy.discovery import Registry
 from mooltiproxy.errors import Problem
+from mooltiproxy.mapping.chat_template import ChatTemplate
 from mooltiproxy.mapping.dialect import Dialect, Endpoint, Reply
 from mooltiproxy.mapping.settings import Settings
 from mooltiproxy.mapping.translate import Translation
@@ -153,6 +154,6 @@ class Config:
     models: Mapping[str, Model] = field(default_factory=dict)
     library: Library = field(default_factory=Library)
     rest_prefix: str | None = None
-    templates: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    templates: Mapping[str, Mapping[str, str] | ChatTemplate] = field(default_factory=dict)
     middlewares: tuple[str, ...] = ()
     warnings: tuple[Problem, ...] = ()

@@ -15,6 +15,7 @@ from mooltiproxy.config.options import model_name, options, position
 from mooltiproxy.config.pairs import fitting_pairs, names_one_way
 from mooltiproxy.config.prompts import Library
 from mooltiproxy.config.shapes import Checked, Entries, ListOf, Section, SectionOr, Shape, attempted
+from mooltiproxy.config.templates import CONTROL_TOKENS, fitting_templates, one_template, template_word
 from mooltiproxy.config.validators import (
     Json,
     Word,
@@ -64,7 +65,7 @@ class Known:
     mappers: Mapping[str, Found] | None = None
     prompters: Mapping[str, Found] | None = None
     dialects: Mapping[str, Dialect] | None = None
-    templates: Collection[str] | None = None
+    templates: Mapping[str, bool] | None = None
     targets: Collection[str] | None = None
     endpoints: Collection[str] | None = None
     library: Library | None = None
@@ -98,8 +99,8 @@ def schema(known: Known) -> Section:
             ),
             Optional("prompts", description="The prompt library"): prompts(known),
             Optional("rest", description="The endpoints of llm-proxy-api (off)"): rest(),
-            Optional("templates", description="Prompt templates: the text before each role's words"): Entries(
-                plain_name, template()
+            Optional("templates", description="Prompt templates: five pieces, or chat templates"): Entries(
+                plain_name, one_template(known.folder)
             ),
             Optional("middlewares", description="The chain, outermost first; your own as file:function"): Chain(
                 middleware(known)
@@ -314,27 +315,18 @@ def rest() -> Section:
     )
 
 
-def template() -> Section:
-    """One entry of `templates:`"""
-    return Section(
-        {
-            Optional("preprompt", description="At the very start"): piece,
-            Optional("start", description="Behind the system text"): piece,
-            Optional("system", description="Before a later system message"): piece,
-            Optional("user", description="Before the user's words; also the stop string"): piece,
-            Optional("assistant", description="Before the assistant's words, and at the end"): piece,
-        }
-    )
-
-
 def _rendering(known: Known) -> dict[Marker, Shape]:
     return {
-        Optional("prompter", description="Function that makes one prompt of messages (fromTemplate)"): function(
-            "prompter", known.prompters, "messages, cfg"
+        Optional("prompter", description="Function that makes one prompt of messages (what the template needs)"): (
+            function("prompter", known.prompters, "messages, cfg")
         ),
-        Optional("template", description="Template that the prompter fills in (HumanResponse)"): one_of(
-            "template", known.templates
+        Optional(
+            "template", description="Template of prompts: a name, a file, a folder, or target (HumanResponse)"
+        ): template_word(known.templates, known.folder),
+        Optional("control_tokens", description="Words that only a template may write: break, refuse, keep"): one_of(
+            "policy", CONTROL_TOKENS
         ),
+        Optional("keep_bos", description="The target's tokenizer adds no BOS: leave the template's (false)"): flag,
     }
 
 
@@ -413,6 +405,7 @@ def is_of_use(section: Mapping[str, Any], known: Known) -> Iterator[Invalid]:
         yield Invalid("expected `speaks:` (the API of the target) or entries under `mapping:`, both are missing")
     if known.dialects is not None:
         yield from fitting_pairs(known.dialects, section)
+    yield from fitting_templates(known.templates, section)
 
 
 def has_one_prompt(section: Mapping[str, Any]) -> Iterator[Invalid]:

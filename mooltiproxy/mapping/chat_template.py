@@ -195,6 +195,11 @@ class TargetTemplate:
         self._known: ChatTemplate | None = None
 
     @property
+    def is_known(self) -> bool:
+        """Whether the target has told it."""
+        return self._known is not None
+
+    @property
     def known(self) -> ChatTemplate:
         """The template; raises TemplateNeeded."""
         if self._known is None:

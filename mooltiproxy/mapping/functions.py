@@ -18,6 +18,7 @@ from mooltiproxy.mapping.answers import (
 )
 from mooltiproxy.mapping.attachments import NOTHING, Attachment
 from mooltiproxy.mapping.bodies import dumps, dumps_event
+from mooltiproxy.mapping.chat_template import TemplateNeeded
 from mooltiproxy.mapping.dialect import Endpoint, Mapper, Prompter, StreamMapper, StreamReader
 from mooltiproxy.mapping.framing import DONE, KEEPALIVE_SSE, Decoder, encode_sse
 from mooltiproxy.mapping.neutral import NOWHERE, Asked, Framing, Request, StreamEvent
@@ -139,11 +140,14 @@ def _client_request(client: Endpoint, body: Any) -> Request:
         return Request(model=model if isinstance(model, str) else None, stream=True)
 
 
-def renderer(prompter: Prompter, config: Mapping[str, Any]) -> Callable[[Any], tuple[str, list[str]]]:
-    """The `render` of a mapping's `cfg`: messages in, prompt and stop strings out; raises as `called` does."""
+def renderer(prompter: Prompter, config: Mapping[str, Any]) -> Callable[..., tuple[str, list[str]]]:
+    """The `render` of a mapping's `cfg`: messages in, prompt and stop strings out; raises as `called` does.
 
-    def render(messages: Any) -> tuple[str, list[str]]:
-        rendered = called("prompter", prompter, messages, config)
+    What else is said of the request, by name (`tools`, `documents`, `variables`), the prompter finds in its `cfg`.
+    """
+
+    def render(messages: Any, **said: Any) -> tuple[str, list[str]]:
+        rendered = called("prompter", prompter, messages, {**config, **said} if said else config)
         if (
             isinstance(rendered, tuple)
             and len(rendered) == 2
@@ -160,7 +164,7 @@ def called(what: str, function: Callable[..., Any], *arguments: Any) -> Any:
     """The result of a mapper or prompter; its own failure becomes an InternalError, its traceback goes to the log."""
     try:
         return function(*arguments)
-    except ProxyError:
+    except (ProxyError, TemplateNeeded):
         raise
     except Exception as error:
         raise _failed(what, function) from error

@@ -23,6 +23,7 @@ from mooltiproxy.middlewares.routing import routing
 from mooltiproxy.middlewares.security_headers import security_headers
 from mooltiproxy.routing import Router
 from mooltiproxy.upstream.fetch import AttachmentFetcher
+from mooltiproxy.upstream.templates import TemplateFetcher
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 Middleware = Callable[[web.BaseRequest, Handler], Awaitable[web.StreamResponse]]
@@ -39,6 +40,7 @@ class Parts:
     endpoints: dict[str, Handler]
     open_paths: Collection[str]
     attachments: AttachmentFetcher
+    templates: TemplateFetcher
 
 
 MIDDLEWARES: dict[str, Callable[[Parts], Middleware]] = {
@@ -48,7 +50,7 @@ MIDDLEWARES: dict[str, Callable[[Parts], Middleware]] = {
     "ip_rules": lambda parts: ip_rules(parts.config.cerbere, parts.bans),
     "bearer_auth": lambda parts: bearer_auth(parts.config, parts.bans, parts.router, parts.open_paths),
     "routing": lambda parts: routing(parts.router, parts.endpoints),
-    "mapping": lambda parts: mapping(parts.config, parts.attachments.fetch),
+    "mapping": lambda parts: mapping(parts.config, parts.attachments.fetch, parts.templates.fetch),
 }
 
 

@@ -62,8 +62,9 @@ def test_the_template_loads_without_a_warning(tmp_path: Path) -> None:
 
 
 def test_the_templates_examples_load_too(tmp_path: Path) -> None:
-    for folder in ("certificates", "config", "prompts"):
-        (tmp_path / folder).mkdir()
+    for folder in ("certificates", "config", "prompts", "models/qwen3"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "models/qwen3/chat_template.jinja").write_text("{{ messages[0].content }}")
     write_pair(tmp_path / "certificates")
     file = tmp_path / "config.yaml"
     file.write_text(uncommented())
