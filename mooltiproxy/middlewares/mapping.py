@@ -1,6 +1,7 @@
 """mapping: translates the request on its way in, and lays down for the forwarder how its answer is to be read."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl
@@ -12,8 +13,9 @@ from mooltiproxy.config.model import Config
 from mooltiproxy.config.prompts import Library
 from mooltiproxy.errors import EndpointMissing, UnsupportedMedia
 from mooltiproxy.exchange import EXCHANGE, Exchange
-from mooltiproxy.mapping.attachments import Attachment, AttachmentsNeeded
+from mooltiproxy.mapping.attachments import NOTHING, Attachment, AttachmentsNeeded
 from mooltiproxy.mapping.bodies import loads_request
+from mooltiproxy.mapping.chat_template import TargetTemplate, TemplateNeeded
 from mooltiproxy.mapping.losses import shown
 from mooltiproxy.mapping.neutral import Asked
 from mooltiproxy.mapping.settings import Edit, accepted_languages
@@ -33,12 +35,23 @@ FOREIGN = "messages.signature"
 Fetch = Callable[[Sequence[str]], Awaitable[Mapping[str, Attachment]]]
 """Fetches images and documents by their URLs; raises BadRequest."""
 
+Learn = Callable[[TargetTemplate], Awaitable[None]]
+"""Asks a target for its chat template; raises UpstreamError."""
 
-def mapping(config: Config, fetch: Fetch) -> Callable[..., Awaitable[web.StreamResponse]]:
-    """A middleware that writes `exchange.translated`; with `system.debug`, bodies are logged before and after.
 
-    `fetch` gets what clients name by URL for targets that take no URLs.
-    """
+@dataclass(frozen=True, slots=True)
+class Help:
+    """What a translation may need that is not in the request: `fetch` gets what clients name by URL for targets that
+    take no URLs, `learn` a target's own chat template, `library` has prompts."""
+
+    fetch: Fetch
+    learn: Learn
+    library: Library
+
+
+def mapping(config: Config, fetch: Fetch, learn: Learn) -> Callable[..., Awaitable[web.StreamResponse]]:
+    """A middleware that writes `exchange.translated`; with `system.debug`, bodies are logged before and after."""
+    needs = Help(fetch, learn, config.library)
     bodies = body_log(config)
     # With one API behind the proxy, clients have another vendor's thoughts at most from before a reload.
     longest = MAX_READ if len({target.speaks for target in config.targets.values()}) > 1 else WHOLE_BODY
@@ -50,7 +63,7 @@ def mapping(config: Config, fetch: Fetch) -> Callable[..., Awaitable[web.StreamR
         unedited = await put_settings(exchange) if is_set(exchange) else None
         translation = exchange.route.entry.translation if exchange.route else None
         if translation is not None and takes(translation, request):
-            translated = await translate(exchange, translation, fetch, config.library)
+            translated = await translate(exchange, translation, needs)
             if exchange.route and exchange.route.entry.fallback and translated.elsewhere in exchange.route.missing:
                 exchange.translated = translated
                 raise EndpointMissing("the target does not have this path")
@@ -148,16 +161,19 @@ def takes(translation: Translation, request: web.BaseRequest) -> bool:
     return request.can_read_body or request.method not in BODILESS or translation.bodiless and request.method == "GET"
 
 
-async def translate(exchange: Exchange, translation: Translation, fetch: Fetch, library: Library) -> Translated:
-    """The translated request; raises UnsupportedMedia, BadRequest."""
+async def translate(exchange: Exchange, translation: Translation, needs: Help) -> Translated:
+    """The translated request; raises UnsupportedMedia, BadRequest, UpstreamError for a template that cannot be had."""
     if translation.bodiless:
-        return translation.request(None, asked(exchange, library))
+        return translation.request(None, asked(exchange, needs.library))
     body = await json_body(exchange)
-    try:
-        return translation.request(body, asked(exchange, library), edit=edit_of(exchange, body))
-    except AttachmentsNeeded as needed:
-        fetched = await fetch(needed.urls)
-        return translation.request(body, asked(exchange, library), fetched, edit_of(exchange, body))
+    fetched: Mapping[str, Attachment] = NOTHING
+    while True:
+        try:
+            return translation.request(body, asked(exchange, needs.library), fetched, edit_of(exchange, body))
+        except AttachmentsNeeded as needed:
+            fetched = await needs.fetch(needed.urls)
+        except TemplateNeeded as needed_template:
+            await needs.learn(needed_template.template)
 
 
 async def json_body(exchange: Exchange) -> Any:
