@@ -1,13 +1,17 @@
 """What `models:` says of requests: for clients of every API, in front of targets of the same and of another one."""
 
+from datetime import datetime
 from typing import Any
 
 import orjson
 import pytest
 from hypothesis import given
+from hypothesis import settings as effort
 from hypothesis import strategies as st
 
-from mooltiproxy.mapping.settings import PromptTexts, accepted_languages
+from mooltiproxy.discovery import discover
+from mooltiproxy.mapping.dialect import Endpoint
+from mooltiproxy.mapping.settings import Injection, PromptTexts, Settings, Values, accepted_languages
 from tests.servers.proxy import proxy
 from tests.servers.scripted import Received, answer, answering, upstream
 
@@ -331,6 +335,16 @@ async def test_a_limit_is_a_loss_of_the_class_sampling(losses: dict[str, str]) -
                 assert "x-mooltiproxy-dropped" not in response.headers
 
 
+async def test_thinking_that_is_set_gets_room_where_the_api_wants_it_in_the_limit() -> None:
+    settings = {"name": "claude-3-7-sonnet", "defaults": {"reasoning_effort": "low"}}
+    body, dropped, _, _ = await sent("anthropic", "anthropic", settings)
+    assert body["thinking"] == {"type": "enabled", "budget_tokens": 1024}
+    assert (body["max_tokens"], dropped) == (1524, "clamped max_tokens 500->1524")
+    asked = {"thinking": {"type": "disabled"}}
+    body, _, _, _ = await sent("anthropic", "anthropic", settings, asked)
+    assert (body["thinking"], body["max_tokens"]) == ({"type": "disabled"}, 500)
+
+
 async def test_a_compressed_body_does_not_evade_what_is_set() -> None:
     async with upstream(answering(answer())) as up, proxy(config(up.url, "gemini", SETTINGS)) as running:
         headers = {"content-encoding": "gzip", "content-type": "application/json"}
@@ -353,6 +367,48 @@ async def test_settings_are_put_in_once_where_a_target_turns_out_to_lack_the_end
         async with running.client.post(path, json=body) as response:
             assert response.status == 200
         assert orjson.loads(up.requests[-1].body)["messages"] == OPENAI_TURNS
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.sampled_from(["", "user", "system", "text", "x"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["role", "content", "parts", "text", "type", "effort", "topP"]), inner, max_size=3
+        )
+    ),
+    max_leaves=8,
+)
+FIELDS = (
+    "messages input prompt contents system instructions systemInstruction options generationConfig parameters".split()
+)
+bodies = st.dictionaries(
+    st.sampled_from([*FIELDS, "system_instruction", "temperature", "max_tokens", "raw", "reasoning", "top_k"]),
+    json_values,
+)
+ENDPOINTS = [
+    endpoint for dialect in discover(None).dialects.values() for endpoint in dialect.endpoints if endpoint.form
+]
+EVERYTHING = Settings(
+    defaults=Values({"temperature": 0.5, "top_p": 0.9}, {"min_tokens": 3}),
+    overrides=Values({"top_k": 7, "stop": ("x",)}),
+    max_tokens=100,
+    system=PromptTexts({"": "Be brief."}),
+    system_time=True,
+    prefix="<",
+    suffix=">",
+    inject=(Injection("system", "y", 0), Injection("user", "z", -1)),
+)
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda one: f"{one.label} {one.paths[0] if one.paths else ''}")
+@effort(max_examples=30)
+@given(body=bodies)
+def test_settings_go_into_whatever_a_client_sends(endpoint: Endpoint, body: dict[str, Any]) -> None:
+    written = orjson.dumps(body)
+    edit = EVERYTHING.edit(orjson.loads(written), "", datetime.now().astimezone())
+    edited = orjson.loads(edit.edited(written, endpoint, {"url": "http://127.0.0.1", "path": "/", "model": "m"}))
+    assert {name for name in body if name not in edited} <= {"system_instruction"}  # it has another spelling now
 
 
 @given(st.text(max_size=40))

@@ -256,6 +256,9 @@ class Edit:
         self._limit_in(body, form, wanted)
         if not wanted:
             return
+        limit = _limit_of(body, form) if "reasoning" in wanted and "max_tokens" in form.places else None
+        if limit is not None:
+            wanted.setdefault("max_tokens", limit)  # an API may want room for thoughts in it
         written, dropped = _written(wanted, body, form, endpoint, config)
         self.dropped += dropped
         for name in wanted:
