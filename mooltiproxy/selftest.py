@@ -66,7 +66,7 @@ async def selftest(configure: Configure, wish: Wish, say: Callable[[str], None])
 
     try:
         tell(f"{'target':<18} {target.url}")
-        known = config.registry.dialects.values()
+        known = [dialect for dialect in config.registry.dialects.values() if not dialect.below_prefix]
         dialects = await _Natives(session, target, wish).findings(known)
         for finding in dialects.values():
             tell(finding)

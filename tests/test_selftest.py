@@ -237,6 +237,13 @@ async def test_a_stream_in_one_piece_or_without_an_end_is_none() -> None:
     assert told["closed"] == "no: the answer comes in one piece"
 
 
+async def test_an_api_that_only_clients_speak_is_not_asked_for() -> None:
+    async with upstream(able) as up:
+        found = await findings(up.url, rest={"prefix": "/rest"})
+    assert "rest" not in found
+    assert not [received for received in up.requests if "/rest/" in received.line]
+
+
 async def test_each_probe_has_its_own_time() -> None:
     async def silent_on_tools(peer: Peer, received: Received) -> None:
         if b'"tools"' in received.body:
