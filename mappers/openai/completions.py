@@ -190,6 +190,11 @@ class TextWriter(ChunkWriter):
         super().__init__(request, "cmpl-", "text_completion")
         self._written: dict[int, int] = {}
 
+    @property
+    def verbatim(self) -> bool:
+        """Whether nobody will want to know at which character a token lies."""
+        return not self._request.sampling.logprobs
+
     def _event(self, event: ChoiceEvent) -> list[dict[str, Any]]:
         if isinstance(event, Finish):
             return [_choice_of(event.index, "", None, _reason(event.reason))]

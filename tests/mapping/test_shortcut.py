@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mappers.anthropic import dialect as anthropic
-from mappers.openai import chat
+from mappers.openai import chat, completions
 from mappers.tgi import chat_endpoint as tgi_chat
 from mooltiproxy.errors import UpstreamBroken
 from mooltiproxy.mapping import answers
@@ -192,3 +192,14 @@ def test_text_with_the_beginning_of_a_stop_string_is_read() -> None:
     pieces = [event("tgi", text, at) for at, text in enumerate(["Hi", " there", " Us", "er", ": no"])]
     events = run(made, pieces)
     assert "".join(one["choices"][0]["delta"].get("content", "") for one in events[:-1]) == "Hi there "
+
+
+def test_a_token_lies_behind_all_text_before_it_though_its_log_probability_comes_late() -> None:
+    body = {"model": "m", "prompt": "hi", "stream": True, "logprobs": 0}
+    translation = DialectTranslation(completions.endpoint, chat.endpoint, {}, "")
+    made = translation.request(body, NOWHERE).answer("text/event-stream", {})
+    assert made is not None
+    choice = {"index": 0, "delta": {"content": "end"}, "logprobs": {"content": [{"token": "end", "logprob": -0.5}]}}
+    told = b"data: %b\n\n" % orjson.dumps({"id": "c-1", "choices": [choice]})
+    events = run(made, [*(event("openai", "word") for _ in range(4)), told, last("openai")])
+    assert events[-3]["choices"][0]["logprobs"]["text_offset"] == [16]
