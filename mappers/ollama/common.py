@@ -117,7 +117,7 @@ def read_keep_alive(fields: Fields) -> str | float | None:
 
 def write_common(request: Request, dropped: list[str]) -> dict[str, Any]:
     """The fields that both endpoints share; names what is left out in `dropped`, raises BadRequest."""
-    _refuse(request.sampling)
+    _refuse(request)
     body: dict[str, Any] = {"stream": request.stream}
     own = _write_own(request, dropped)
     options = _write_options(request.sampling, dropped)
@@ -138,12 +138,14 @@ def write_common(request: Request, dropped: list[str]) -> dict[str, Any]:
     return {**body, **_write_logprobs(request.sampling, dropped)}
 
 
-def _refuse(sampling: Sampling) -> None:
+def _refuse(request: Request) -> None:
     """Refuse what would change the answer unseen if it were left out."""
+    sampling = request.sampling
     refusals = (
         ("n", (sampling.n or 1) > 1, "gives one answer to a request"),
         ("best_of", (sampling.best_of or 1) > 1, "gives one answer to a request"),
         ("max_tokens", sampling.max_tokens == 0, "generates at least one token"),
+        ("logprobs", bool(sampling.logprobs) and request.echo, "gives no log probabilities of a prompt"),
     )
     for name, refused, reason in refusals:
         if refused:

@@ -77,6 +77,8 @@ def read_request(body: Any, asked: Asked = NOWHERE) -> Request:
     request.reasoning = ReasoningOptions(effort=effort) if effort else None
     if "audio" in fields.texts("modalities"):
         raise fields.wrong("modalities", "text only: spoken answers cannot be translated")
+    if fields.any("web_search_options") is not None:  # an empty object asks for a search, too
+        request.extra["web_search_options"] = True
     request.extra.update({**messages.extra, **fields.leftovers()})
     return request
 

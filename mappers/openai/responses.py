@@ -102,7 +102,7 @@ def _read_include(fields: Fields, request: Request) -> None:
 
 
 def _read_tools(fields: Fields, request: Request) -> None:
-    """Functions; tools that only OpenAI's servers run are named as left out."""
+    """Functions; beside them, tools that only OpenAI's servers run are named as left out."""
     for tool in fields.objects("tools"):
         kind = tool.required_text("type")
         if kind == "function":
@@ -112,6 +112,8 @@ def _read_tools(fields: Fields, request: Request) -> None:
             request.extra[f"tools.{kind}"] = tool.path
     request.parallel_tool_calls = fields.flag("parallel_tool_calls")
     request.tool_choice = choice = _read_choice(fields)
+    if fields.any("tools") and not request.tools and not (choice and choice.mode == "none"):
+        raise fields.wrong("tools", "functions, too: only OpenAI itself has tools of the other types")
     if choice and choice.mode == "required" and not request.tools:
         raise fields.wrong("tool_choice", "auto or none, since there is no function that the target could call")
 

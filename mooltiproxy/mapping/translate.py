@@ -196,11 +196,14 @@ def framed_whole(framing: Framing, events: list[Any]) -> bytes:
 
 def adapted(request: Request, kind: str) -> tuple[str, ...]:
     """Make a prompt a user's message for a target that only chats; names what that leaves out. Raises BadRequest for a
-    suffix: text to be filled in before it is another answer than the one that a chat gives."""
+    suffix, and for log probabilities of the prompt: a chat fills in nothing before the one, and knows nothing of the
+    others."""
     if kind == "text" or request.prompt is None:
         return ()
     if request.suffix:
         raise BadRequest("suffix: this target only chats, and fills in no text before a suffix", param="suffix")
+    if request.echo and request.sampling.logprobs:
+        raise BadRequest("logprobs: this target gives no log probabilities of a prompt", param="logprobs")
     request.turns = [Turn("user", [Text(request.prompt)])]
     request.prompt = None
     dropped = ("echo",) if request.echo else ()

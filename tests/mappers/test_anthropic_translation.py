@@ -352,6 +352,12 @@ def test_text_before_a_suffix_is_nothing_that_a_chat_fills_in() -> None:
     assert caught.value.param == "suffix"
 
 
+def test_log_probabilities_of_a_prompt_are_nothing_that_a_chat_gives() -> None:
+    with pytest.raises(BadRequest, match="of a prompt") as caught:
+        request(completions.endpoint, chat.endpoint, {"model": "m1", "prompt": "Once", "echo": True, "logprobs": 1})
+    assert caught.value.param == "logprobs"
+
+
 def test_every_endpoint_of_the_dialect_is_there() -> None:
     assert [(endpoint.label, endpoint.method, endpoint.paths[0]) for endpoint in dialect.endpoints] == [
         ("chat", "POST", "/v1/messages"),

@@ -294,6 +294,11 @@ def test_what_would_change_the_answer_unseen_is_refused(name: str, value: Any) -
     assert refused(asked(sampling=Sampling(**{name: value}))) == name
 
 
+def test_log_probabilities_of_a_prompt_are_refused() -> None:
+    request = Request("m1", prompt="Once", echo=True, sampling=Sampling(logprobs=True))
+    assert refused(request, generate.write_request) == "logprobs"
+
+
 def test_what_is_only_a_hint_is_dropped_by_name() -> None:
     assert dropped(user="u", sampling=Sampling(logit_bias={"1": 2})) == ("logit_bias", "user")
 

@@ -83,6 +83,10 @@ def test_what_has_no_place_is_named() -> None:
     assert chat.write_request(request, {}).dropped == ("metadata", "service_tier", "store")
 
 
+def test_a_wish_for_a_search_without_options_is_named() -> None:
+    assert chat.write_request(read(web_search_options={}), {}).dropped == ("web_search_options",)
+
+
 def test_fields_of_local_servers_are_read() -> None:
     sampling = read(top_k=-1, min_p=0.1, typical_p=0.9, repeat_penalty=1.1).sampling
     assert sampling == Sampling(top_k=-1, min_p=0.1, typical_p=0.9, repetition_penalty=1.1)

@@ -161,7 +161,8 @@ def test_input_that_cannot_be_read_is_refused_by_name(input: Any, param: str) ->
         ({"tools": [{"type": "function"}]}, "tools[0].name"),
         ({"tools": [TOOL], "tool_choice": "maybe"}, "tool_choice"),
         ({"tools": [TOOL], "tool_choice": {"type": "mcp", "server_label": "x"}}, "tool_choice.type"),
-        ({"tools": [{"type": "web_search"}], "tool_choice": "required"}, "tool_choice"),
+        ({"tools": [{"type": "web_search"}]}, "tools"),
+        ({"tools": [], "tool_choice": "required"}, "tool_choice"),
         ({"include": 7}, "include"),
     ],
 )
