@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
+from urllib.parse import parse_qsl
 
 import orjson
 
@@ -13,6 +14,7 @@ from mooltiproxy.mapping.attachments import AttachmentsNeeded
 from mooltiproxy.mapping.bodies import loads_request
 from mooltiproxy.mapping.chat_template import TemplateNeeded
 from mooltiproxy.mapping.dialect import Reply
+from mooltiproxy.mapping.framing import BOM
 from mooltiproxy.mapping.json_edit import model_of, with_model
 from mooltiproxy.mapping.losses import shown
 from mooltiproxy.mapping.neutral import Asked
@@ -69,6 +71,7 @@ def explain(config: Config, question: Question) -> Iterator[str]:
         asked = Asked(
             path,
             _path_model(route),
+            dict(parse_qsl(query)),
             prompt=lambda name, language: config.library.find(name, [language or ""]),
             alias=route.alias,
         )
@@ -136,7 +139,8 @@ def _request(route: Route, translated: Translated | None, query: str, body: byte
     method = "POST" if body is not None else "GET"
     head = request_head(plan, plan.origin, path, method, [], translated, sent, None)
     yield ""
-    yield from ("> " + line for line in (head + sent).decode("utf-8", "backslashreplace").splitlines())
+    text = (head.replace(b"\r\n", b"\n") + sent).decode("utf-8", "backslashreplace")
+    yield from ("> " + line for line in text.removesuffix("\n").split("\n"))
 
 
 def _answer(router: Router, path: str, translated: Translated | None, recorded: bytes) -> Iterator[str]:
@@ -163,8 +167,8 @@ def _translated(router: Router, path: str, translated: Translated, recorded: byt
 
 def media_type_of(recorded: bytes) -> str:
     """What a recorded answer is: server-sent events, JSON lines or JSON, by how it begins."""
-    start = recorded.lstrip()
-    if start.startswith((b"data:", b"event:", b":")):
+    start = recorded.removeprefix(BOM).lstrip()
+    if start.startswith((b"data:", b"event:", b"id:", b"retry:", b":")):
         return "text/event-stream"
     lines = [line for line in start.splitlines() if line.strip()]
     if len(lines) > 1 and all(line.startswith(b"{") and line.rstrip().endswith(b"}") for line in lines):

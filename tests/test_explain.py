@@ -69,6 +69,24 @@ async def test_it_shows_the_bytes_of_the_live_path_in_both_directions(
     assert received(lines) == text
 
 
+def test_what_the_query_says_holds_for_the_answer() -> None:
+    path, body = "/v1beta/models/m:streamGenerateContent", b'{"contents": [{"parts": [{"text": "Hi"}]}]}'
+    assert received(explained("http://127.0.0.1:1", path=path, body=body, answer=TOKENS)).startswith("[{")
+    asked = f"{path}?alt=sse"
+    assert received(explained("http://127.0.0.1:1", path=asked, body=body, answer=TOKENS)).startswith("data: {")
+
+
+def test_a_line_separator_of_unicode_stays_in_the_line_that_it_is_in() -> None:
+    body = orjson.dumps(CHAT | {"messages": [{"role": "user", "content": "one\u2028two"}]})
+    assert any("one\u2028two" in line for line in explained("http://127.0.0.1:1", path=f"/to/two{PATH}", body=body))
+
+
+@pytest.mark.parametrize("begin", [b"id: 1\n", b"retry: 5\n", b"\xef\xbb\xbf"])
+def test_a_recorded_stream_is_known_by_any_field_of_an_event(begin: bytes) -> None:
+    body = orjson.dumps(CHAT | {"stream": True})
+    assert received(explained("http://127.0.0.1:1", body=body, answer=begin + TOKENS)).endswith("data: [DONE]\n\n")
+
+
 def test_it_masks_the_targets_key_and_names_what_comes_before_the_target(tmp_path: Path) -> None:
     data = config_for("http://127.0.0.1:1")
     data["targets"]["one"]["key"] = "very-secret"
