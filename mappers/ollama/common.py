@@ -120,7 +120,7 @@ def write_common(request: Request, dropped: list[str]) -> dict[str, Any]:
     _refuse(request)
     body: dict[str, Any] = {"stream": request.stream}
     own = _write_own(request, dropped)
-    options = _write_options(request.sampling, dropped)
+    options = _write_options(request, dropped)
     for name, value in own.items():
         inner = name.removeprefix(_OPTIONS)
         (body if inner == name else options)[inner] = value
@@ -164,9 +164,10 @@ def _write_own(request: Request, dropped: list[str]) -> dict[str, Any]:
     return own
 
 
-def _write_options(sampling: Sampling, dropped: list[str]) -> dict[str, Any]:
+def _write_options(request: Request, dropped: list[str]) -> dict[str, Any]:
     """The `options`. Every API but this one promises a temperature and top_p of 1 where they are absent; here they
     would be those of the model (0.8 and 0.9 for most), so they are said."""
+    sampling = request.sampling
     if sampling.logit_bias:
         dropped.append("logit_bias")
     options = {
@@ -180,7 +181,7 @@ def _write_options(sampling: Sampling, dropped: list[str]) -> dict[str, Any]:
         "presence_penalty": sampling.presence_penalty,
         "frequency_penalty": sampling.frequency_penalty,
         "seed": sampling.seed,
-        "stop": list(sampling.stop) or None,
+        "stop": list(dict.fromkeys([*sampling.stop, *request.template_stops])) or None,
     }
     said = {name: value for name, value in options.items() if value is not None}
     return said if sampling.model_defaults else {"temperature": 1.0, "top_p": 1.0, **said}

@@ -15,6 +15,7 @@ from mooltiproxy.mapping.forms import Conversation, Form
 from mooltiproxy.mapping.model_names import required_model
 from mooltiproxy.mapping.neutral import NOWHERE, Asked, Part, Request, Text, Turn
 
+from ..openai.rendering import rendered
 from .common import PLACES, read_common, write_common
 from .lines import GENERATE, loaded, read_answer, write_answer
 from .messages import MessageWriter, read_images
@@ -72,7 +73,9 @@ def write_request(request: Request, config: Config) -> Written:
     """A request for an Ollama server; raises BadRequest for what it cannot be asked."""
     dropped: list[str] = []
     body: dict[str, Any] = {"model": required_model(request.model)}
-    if request.prompt is None:
+    if request.prompt is None and config.get("renders_chats"):
+        body.update(prompt=rendered(request, config, dropped), raw=True)
+    elif request.prompt is None:
         body.update(_write_turns(request, dropped))
     elif request.suffix:
         body.update(prompt=request.prompt, suffix=request.suffix)

@@ -77,8 +77,9 @@ def write_sampling(request: Request, config: Config, dropped: list[str]) -> dict
     else:
         names += local
     body = {name: getattr(sampling, name) for name in names if getattr(sampling, name) is not None}
-    if sampling.stop:
-        body["stop"] = list(sampling.stop[:MAX_STOPS])
+    stops = all_stops(request)[:MAX_STOPS]
+    if stops:
+        body["stop"] = stops
     return body
 
 
@@ -86,9 +87,19 @@ MAX_STOPS = 4
 """Stop strings that the API takes; further ones are cut from the answer by us."""
 
 
+def all_stops(request: Request) -> list[str]:
+    """Every stop string, the client's before those of a prompt's template."""
+    return list(dict.fromkeys([*request.sampling.stop, *request.template_stops]))
+
+
 def unsent_stops(request: Request) -> tuple[str, ...]:
     """The stop strings that the target was not told."""
-    return request.sampling.stop[MAX_STOPS:]
+    return tuple(all_stops(request)[MAX_STOPS:])
+
+
+def told_stop(request: Request, stop: str | None) -> str | None:
+    """The stop string that a client may hear of: any but the template's."""
+    return None if stop in request.template_stops and stop not in request.sampling.stop else stop
 
 
 def write_stream(request: Request) -> dict[str, Any]:

@@ -32,12 +32,14 @@ from .common import (
     read_stream,
     read_whole,
     stop_string_of,
+    told_stop,
     unsent_stops,
     write_model,
     write_sampling,
     write_stream,
     write_whole,
 )
+from .rendering import rendered, strips
 from .stream import ChoiceEvent, ChunkReader, ChunkWriter
 
 DEFAULT_MAX_TOKENS = 16
@@ -78,16 +80,28 @@ def _read_prompt(fields: Fields) -> str:
 def write_request(request: Request, config: Config) -> Written:
     """A request for an OpenAI-speaking target, built field by field; raises BadRequest for what it cannot be asked."""
     dropped = sorted(request.extra)
-    if request.prompt is None:
-        raise BadRequest("this endpoint of the target takes a prompt, not messages", param="messages")
     body: dict[str, Any] = write_model(request.model, config)
-    body["prompt"] = request.prompt
+    body["prompt"] = write_prompt(request, config, dropped)
     body.update(write_sampling(request, config, dropped))
     body.update(_write_own(request))
     if request.output:
         raise BadRequest("this target's text completions cannot be held to a format", param="response_format")
     body.update(write_stream(request))
     return Written(body, tuple(dropped))
+
+
+def write_prompt(request: Request, config: Config, dropped: list[str]) -> str:
+    """The client's prompt, or a conversation as one where the file names a template; raises BadRequest."""
+    if request.prompt is not None:
+        return request.prompt
+    if not config.get("renders_chats"):
+        message = "this endpoint of the target takes a prompt, not messages: `template:` in the file makes one of them"
+        raise BadRequest(message, param="messages")
+    prompt = rendered(request, config, dropped)
+    if request.tools and not (request.tool_choice and request.tool_choice.mode == "none"):
+        raise BadRequest("tools: this target's text completions know no tools", param="tools")
+    dropped += ["tools"] if request.tools else []
+    return prompt
 
 
 def _write_own(request: Request) -> dict[str, Any]:
@@ -111,9 +125,10 @@ def read_answer(body: Any, request: Request) -> Answer:
 
 def _read_choice(choice: Mapping[str, Any], request: Request) -> Choice:
     raw = choice.get("text")
-    text, stop = cut_at_stop(raw if isinstance(raw, str) else "", unsent_stops(request))
+    text = raw if isinstance(raw, str) else ""
+    text, stop = cut_at_stop(text.lstrip() if strips(request) else text, unsent_stops(request))
     reason = _reason(read_finish(choice.get("finish_reason")) or "stop")
-    stop_string = stop or stop_string_of(choice)
+    stop_string = told_stop(request, stop or stop_string_of(choice))
     return Choice([Text(text)], "stop" if stop else reason, stop_string, read_logprobs(choice.get("logprobs")))
 
 
@@ -168,18 +183,34 @@ def _write_choice(index: int, choice: Choice) -> dict[str, Any]:
 class TextReader(ChunkReader):
     """Reads a target's chunks; texts may be null and finish reasons empty."""
 
+    def __init__(self, request: Request) -> None:
+        super().__init__(request)
+        self._request = request
+        self._strips = strips(request)
+        self._begun: set[int] = set()
+
+    @property
+    def verbatim(self) -> bool:
+        """Whether every answer has begun, and no stop string has."""
+        return super().verbatim and (not self._strips or len(self._begun) == self._expected)
+
     def _choice(self, index: int, cutter: StopCutter, choice: Mapping[str, Any]) -> list[StreamEvent]:
         raw = choice.get("text")
-        text = cutter.feed(raw) if isinstance(raw, str) else ""
+        text = raw if isinstance(raw, str) else ""
+        if self._strips and index not in self._begun:
+            text = text.lstrip()
+            self._begun.update([index] if text else [])
+        text = cutter.feed(text)
         logprobs = read_logprobs(choice.get("logprobs"))
         reason = read_finish(choice.get("finish_reason"))
         if reason and cutter.found is None:
             text += cutter.flush()
         events: list[StreamEvent] = [TextDelta(text, index, logprobs)] if text or logprobs else []
         if cutter.found is not None:
-            events.append(Finish("stop", cutter.found, index))
+            events.append(Finish("stop", told_stop(self._request, cutter.found), index))
         elif reason:
-            events.append(Finish(_reason(reason), stop_string_of(choice), index))
+            stop = told_stop(self._request, stop_string_of(choice))
+            events.append(Finish(_reason(reason), stop, index))
         return events
 
 

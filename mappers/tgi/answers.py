@@ -7,6 +7,7 @@ from mooltiproxy.mapping.gather import raise_failure
 from mooltiproxy.mapping.neutral import Answer, Choice, CountAnswer, FinishReason, Request, Text, Usage
 from mooltiproxy.mapping.stops import cut_at_stop
 
+from ..openai.rendering import strips
 from .probabilities import read_probabilities
 from .writing import all_stops
 
@@ -20,7 +21,7 @@ def read_text_answer(body: Any, request: Request) -> Answer:
 
 def read_chat_answer(body: Any, request: Request) -> Answer:
     """A whole answer in a conversation, without the whitespace that the template provokes; raises UpstreamBroken."""
-    return _read_answer(body, request, strip=True)
+    return _read_answer(body, request, strip=strips(request))
 
 
 def _read_answer(body: Any, request: Request, *, strip: bool) -> Answer:

@@ -10,6 +10,7 @@ from mooltiproxy.mapping.shortcut import VerbatimReader
 from mooltiproxy.mapping.stops import StopCutter
 from mooltiproxy.mapping.upstream_errors import failure_in
 
+from ..openai.rendering import strips
 from .answers import client_stop, read_finish, read_usage, write_details
 from .probabilities import Probabilities, token_text
 from .writing import all_stops
@@ -91,7 +92,7 @@ def text_reader(request: Request) -> Reader:
 
 def chat_reader(request: Request) -> Reader:
     """A reader for one stream in a conversation, without the whitespace that the template provokes."""
-    return Reader(request, strip=True)
+    return Reader(request, strip=strips(request))
 
 
 class Writer:

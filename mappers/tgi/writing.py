@@ -6,9 +6,8 @@ from typing import Any
 from mooltiproxy.errors import BadRequest
 from mooltiproxy.mapping.dialect import Config, Written
 from mooltiproxy.mapping.neutral import OutputFormat, Request, Sampling
-from mooltiproxy.mapping.prompt import pieces_of, render_pieces, without_bos
 
-from ..openai.messages import write_messages
+from ..openai.rendering import rendered
 
 MAX_STOPS = 4
 """Stop strings that a server takes unless it is started with another --max-stop-sequences."""
@@ -33,29 +32,16 @@ def write_chat_request(request: Request, config: Config) -> Written:
     `config["render"]` makes the prompt (else the pieces of `config["template"]`); its stops stay with the request.
     """
     dropped = sorted(request.extra)
-    return _written(request, _rendered(request, config, dropped), dropped)
+    return _written(request, rendered(request, config, dropped), dropped)
 
 
 def write_count_request(request: Request, config: Config) -> Written:
     """A request to have a conversation's prompt tokenized; raises BadRequest."""
     dropped = sorted(request.extra)
-    prompt = _rendered(request, config, dropped)
+    prompt = rendered(request, config, dropped)
     if request.tools:
         dropped.append("tools")
     return Written({"inputs": prompt}, tuple(dropped))
-
-
-def _rendered(request: Request, config: Config, dropped: list[str]) -> str:
-    messages = write_messages(request.turns, dropped)
-    if any("tool_calls" in message for message in messages):
-        dropped.append("messages.tool_calls")
-    if any(turn.name for turn in request.turns):
-        dropped.append("messages.name")
-    render = config.get("render")
-    prompt, stops = render(messages) if render else render_pieces(messages, pieces_of(config))
-    request.template_stops = tuple(stops)
-    # The server's tokenizer writes the token that begins a text: two of them make answers worse.
-    return without_bos(prompt)
 
 
 def _written(request: Request, prompt: str, dropped: list[str]) -> Written:

@@ -163,7 +163,7 @@ class _Target:
         self._model = model
         self._rest_prefix = rest_prefix
         self._values = values
-        self._templates = dict(templates)
+        self._templates = templates
         self._own_template = TargetTemplate(name)
         self._registry = registry
         self._environ = environ
@@ -261,15 +261,17 @@ class _Target:
                 config[name] = said
         return config
 
+    def _renders(self, values: Values) -> bool:
+        """Whether the file says how a conversation becomes a prompt, for targets that can do without."""
+        return any(name in one for one in (values, self._values) for name in ("prompter", "template"))
+
     def _template(self, named: str | ChatTemplate) -> dict[str, str] | ChatTemplate | TargetTemplate:
         """The template that a file names, or that it has read already."""
         if isinstance(named, ChatTemplate):
             return named
         if named == TARGETS_OWN and named not in self._templates:
             return self._own_template
-        template = self._templates.get(named)
-        if template is None:
-            template = self._templates[named] = built_in(named)
+        template = self._templates[named] if named in self._templates else built_in(named)
         return template if isinstance(template, ChatTemplate) else dict(template)
 
     def _derived(self) -> Iterator[tuple[str, MappingEntry]]:
@@ -295,6 +297,8 @@ class _Target:
             del steps[1:]
         if endpoint.kind == "count":
             steps.append(self._no_count([path for path, _, _ in steps]))
+        if endpoint.kind == "chat" and not steps and any(self._texts()):
+            steps.append(self._no_chat())
         for client_path in endpoint.paths:
             for known in self._known_as(dialect, endpoint, client_path):
                 entry = None
@@ -312,6 +316,17 @@ class _Target:
         """Tokens are not counted in any other way: to ask for an answer would cost money."""
         reason = f"it does not have {', '.join(paths)}" if paths else "its API has nothing for that"
         return "", NoTranslation(f"target {self._name} cannot count tokens: {reason}"), self._dialects[0]
+
+    def _texts(self) -> Iterator[Endpoint]:
+        """The endpoints for prompts that the target has."""
+        return (one for dialect in self._dialects for one in filter(self._has, dialect.endpoints) if one.kind == "text")
+
+    def _no_chat(self) -> Step:
+        """A prompt that is rendered in the wrong way gives bad answers without an error: the file must say how."""
+        message = (
+            f"target {self._name} takes prompts only: name the chat template of its model by `template:` in the file"
+        )
+        return "", NoTranslation(message), self._dialects[0]
 
     def _passed(self, dialect: Dialect) -> Iterator[tuple[str, MappingEntry]]:
         """The paths that are not ours to translate, unless another dialect can where the target has nothing there."""
@@ -340,6 +355,7 @@ class _Target:
         path = path_at(target_dialect, target_endpoint)
         config = self._config(path, values)
         config["render"] = renderer(self._registry.prompters[config["prompter"]].function, config)
+        config["renders_chats"] = self._renders(values)
         chats = [one for one in filter(self._has, target_dialect.endpoints) if one.kind == "chat"]
         is_text = endpoint.kind == target_endpoint.kind == "text"
         return DialectTranslation(
@@ -363,6 +379,8 @@ class _Target:
             paths.add(path_at(dialect, endpoint))
             yield dialect, endpoint
         for kind in (endpoint.kind, *STAND_INS.get(endpoint.kind, ())):
+            if endpoint.kind == "chat" and kind == "text" and not self._renders(NO_VALUES):
+                continue
             for other in self._dialects:
                 for candidate in filter(self._has, other.endpoints):
                     path, writer = path_at(other, candidate), candidate.write_request

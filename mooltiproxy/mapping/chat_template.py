@@ -8,6 +8,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from mooltiproxy.errors import BadRequest, InternalError, MappingError, UpstreamBroken
@@ -206,6 +207,11 @@ class TargetTemplate:
             raise TemplateNeeded(self)
         return self._known
 
+    @property
+    def bos(self) -> str:
+        """What its prompts may begin with; raises TemplateNeeded."""
+        return self.known.bos
+
     def learn(self, answers: Sequence[Any]) -> None:
         """Take the template out of what the target answered at `paths` (None: no JSON); raises UpstreamBroken."""
         told = next((one for one in answers if isinstance(one, dict) and one.get("chat_template")), None)
@@ -220,8 +226,9 @@ class TargetTemplate:
             raise UpstreamBroken(f"the chat template of target {self.target} cannot be used: {error}") from error
 
 
+@cache
 def built_in(name: str) -> ChatTemplate:
-    """The template of a built-in format."""
+    """The template of a built-in format, compiled once."""
     return ChatTemplate(name, {DEFAULT: source_of(name)}, known_as=name)
 
 

@@ -36,12 +36,14 @@ models, one that the request names, those that are loaded, and whatever there is
 LimitStyle = Literal["openai", "anthropic"]
 
 STAND_INS: Mapping[Kind, tuple[Kind, ...]] = {
+    "chat": ("text",),
     "text": ("chat",),
     "model": ("models",),
     "running": ("models",),
     "health": ("models",),
 }
-"""What else a target may be asked where it has no endpoint of a client's kind."""
+"""What else a target may be asked where it has no endpoint of a client's kind; a chat becomes a prompt only where the
+file names its template."""
 
 
 class StreamReader(Protocol):

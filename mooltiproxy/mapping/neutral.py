@@ -216,7 +216,8 @@ class Request:
     names of what was wrong in the answer and put right by its reader. `functions_api` is
     set for clients of OpenAI's deprecated `functions`, who read only `function_call` in answers. `template_stops` are
     the stop strings of a prompt template: set by the writer that renders the conversation, and cut from the answer by
-    the reader of the same dialect. `framing` is how the client wants its stream framed, None for its endpoint's way.
+    the reader of the same dialect, as is `continues`: the answer goes on with the last message. `framing` is how the
+    client wants its stream framed, None for its endpoint's way.
     `keep_alive` is how long an on-demand server should stay loaded afterwards, as Ollama writes it. `began` is when the
     request was read, in nanoseconds of the monotonic clock: for dialects whose answers say how long they took.
     `repeats` are the fields of the client's body that its own dialect repeats in the answer. `assumed` are the names of
@@ -239,6 +240,7 @@ class Request:
     user: str | None = None
     functions_api: bool = False
     template_stops: tuple[str, ...] = ()
+    continues: bool = False
     framing: Framing | None = None
     keep_alive: str | float | None = None
     repeats: Mapping[str, Any] = field(default_factory=dict)

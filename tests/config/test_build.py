@@ -8,7 +8,7 @@ from mooltiproxy.config.model import MappingEntry, Target
 from mooltiproxy.mapping.functions import FunctionTranslation
 from mooltiproxy.mapping.neutral import NOWHERE
 from mooltiproxy.mapping.translate import DialectTranslation
-from tests.config.writing import TARGETS, loaded
+from tests.config.writing import TARGETS, loaded, pieces_of
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 5}
 
@@ -100,9 +100,9 @@ def test_the_targets_prompter_and_template_are_the_entries_defaults(tmp_path: Pa
 
 def test_a_template_of_the_file_hides_a_built_in_one(tmp_path: Path) -> None:
     config = loaded(tmp_path, TARGETS + "templates: {HumanResponse: {user: 'Q:'}}")
-    assert config.templates["HumanResponse"]["user"] == "Q:"
-    assert config.templates["HumanResponse"]["assistant"] == ""
-    assert config.templates["FalconInstruct"]["user"] == ">>>QUESTION<<<"
+    assert pieces_of(config, "HumanResponse")["user"] == "Q:"
+    assert pieces_of(config, "HumanResponse")["assistant"] == ""
+    assert pieces_of(config, "FalconInstruct")["user"] == ">>>QUESTION<<<"
 
 
 @pytest.mark.parametrize("path", ["/chat/completions", "/v1/chat/completions"])

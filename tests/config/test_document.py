@@ -5,7 +5,7 @@ import pytest
 from mooltiproxy.config.document import plain_document
 from mooltiproxy.config.load import load
 from mooltiproxy.errors import ConfigError
-from tests.config.writing import TARGETS, lines, loaded, only_problem, problems
+from tests.config.writing import TARGETS, lines, loaded, only_problem, pieces_of, problems
 
 
 def test_a_missing_file_says_how_to_get_one(tmp_path: Path) -> None:
@@ -177,19 +177,19 @@ def test_a_malformed_variable_is_refused(tmp_path: Path, value: str) -> None:
 
 def test_two_dollars_write_one(tmp_path: Path) -> None:
     config = loaded(tmp_path, TARGETS + 'templates: {T: {user: "$${NAME} costs $5 {x}"}}')
-    assert config.templates["T"]["user"] == "${NAME} costs $5 {x}"
+    assert pieces_of(config, "T")["user"] == "${NAME} costs $5 {x}"
 
 
 def test_text_from_a_variable_stays_text_whatever_it_looks_like(tmp_path: Path) -> None:
     text = TARGETS + "templates: {T: {user: '', start: x}}\n"
     text = text.replace("{T: {user: '', start: x}}", "\n  T:\n    user: ${A}\n    start: ${B}\n    system: ${C}\n")
-    pieces = loaded(tmp_path, text, A="User: be kind # really", B="*x", C="[not closed").templates["T"]
+    pieces = pieces_of(loaded(tmp_path, text, A="User: be kind # really", B="*x", C="[not closed"), "T")
     assert (pieces["user"], pieces["start"], pieces["system"]) == ("User: be kind # really", "*x", "[not closed")
 
 
 def test_what_a_variable_holds_is_not_filled_in_again(tmp_path: Path) -> None:
     text = TARGETS + "templates:\n  T:\n    user: ${A}\n"
-    assert loaded(tmp_path, text, A="${B}", B="x").templates["T"]["user"] == "${B}"
+    assert pieces_of(loaded(tmp_path, text, A="${B}", B="x"), "T")["user"] == "${B}"
 
 
 def test_another_programs_file_is_read_as_it_stands() -> None:

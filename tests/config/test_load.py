@@ -6,7 +6,7 @@ from mooltiproxy.certs import write_pair
 from mooltiproxy.config.load import from_data, load
 from mooltiproxy.config.model import Timeouts
 from mooltiproxy.errors import ConfigError
-from tests.config.writing import TARGETS, lines, loaded, only_problem, problems, written
+from tests.config.writing import TARGETS, lines, loaded, only_problem, pieces_of, problems, written
 
 SEED = """\
 system:
@@ -103,7 +103,7 @@ def test_a_seed_file_runs_unchanged(tmp_path: Path) -> None:
     assert (openai.key, openai.preserve_method) == ("sk-openai", False)
     assert (tgi.key, tgi.preserve_method) == ("the-target-key", True)
     assert config.default_target == "tgi"
-    assert config.templates["Mine"] == {"preprompt": "", "start": "", "system": "", "user": "U:", "assistant": "A:"}
+    assert pieces_of(config, "Mine") == {"preprompt": "", "start": "", "system": "", "user": "U:", "assistant": "A:"}
 
 
 def test_a_seed_file_is_warned_about_its_keys(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_the_oldest_words_are_taken_with_a_warning(tmp_path: Path) -> None:
     config = loaded(tmp_path, old, OPENAI_API_KEY="x")
     translation = config.targets["tgi"].mapping["/chat/completions"].translation
     assert translation.functions.prompter.__name__ == "llama2_chat"  # type: ignore[union-attr]
-    assert config.templates["Mine"]["user"] == "U:"
+    assert pieces_of(config, "Mine")["user"] == "U:"
     named = [str(warning).partition(": ")[2] for warning in config.warnings if "rename" in warning.message]
     assert named == [
         "targets.tgi.mapping./chat/completions.prompt: this is called `prompter` now: rename it",

@@ -1,5 +1,6 @@
 """Configuration files for tests: text in, a Config or the problems out."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,13 @@ def written(folder: Path, text: str) -> Path:
 
 def loaded(folder: Path, text: str, **environ: str) -> Config:
     return load(written(folder, text), environ)
+
+
+def pieces_of(config: Config, name: str) -> Mapping[str, str]:
+    """The pieces of a template that has some."""
+    template = config.templates[name]
+    assert isinstance(template, Mapping)
+    return template
 
 
 def problems(folder: Path, text: str, **environ: str) -> tuple[Problem, ...]:
