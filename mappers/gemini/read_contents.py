@@ -49,7 +49,7 @@ class ContentsReader:
         contents = [turn for content in fields.objects("contents") for turn in self._turns(content)]
         if not contents:
             raise fields.wrong("contents", "at least one content with parts")
-        return turns + contents
+        return turns + _joined(contents)
 
     def _system(self, fields: ProtoFields) -> list[Turn]:
         instruction = fields.object("systemInstruction")
@@ -91,7 +91,7 @@ class ContentsReader:
                 last.signature = part.signature
             elif part.signature:
                 parts.append(part)
-        else:
+        elif not (isinstance(part, Reasoning) and _goes_on(last, part)):
             parts.append(part)
 
     def _part(self, part: ProtoFields) -> Part:
@@ -146,6 +146,30 @@ class ContentsReader:
         if call is not None:
             self._unanswered.remove(call)
         return call
+
+
+def _joined(turns: list[Turn]) -> list[Turn]:
+    """The turns, an answer in one: SDKs keep a streamed one as a content for each of its pieces."""
+    joined: list[Turn] = []
+    for turn in turns:
+        last = joined[-1] if joined else None
+        if last is None or turn.role != "assistant" or last.role != "assistant":
+            joined.append(turn)
+            continue
+        for part in turn.parts:
+            if not _goes_on(last.parts[-1], part):
+                last.parts.append(part)
+    return joined
+
+
+def _goes_on(last: Part | None, part: Part) -> bool:
+    """Whether the part is the next piece of the last one, which then has it; a signature ends what it signs."""
+    for kind in (Text, Reasoning):
+        if isinstance(last, kind) and isinstance(part, kind) and not last.signature:
+            last.text += part.text
+            last.signature = part.signature
+            return True
+    return False
 
 
 def _signature(part: ProtoFields) -> str | None:

@@ -232,6 +232,16 @@ async def test_a_conversation_goes_on(tmp_path: Path) -> None:
     assert sent(target)["messages"][1]["content"] == "Hi there"
 
 
+async def test_a_streamed_conversation_goes_on_with_one_message_for_each_answer(tmp_path: Path) -> None:
+    async with client(tmp_path) as (api, target):
+        chat = api.chats.create(model=MODEL)
+        for question in (QUESTION, "And now?"):
+            async for _ in await chat.send_message_stream(question):
+                pass
+    assert [message["role"] for message in sent(target)["messages"]] == ["user", "assistant", "user"]
+    assert sent(target)["messages"][1]["content"] == "Hi\u2028there"
+
+
 async def test_an_image_and_a_schema_cross(tmp_path: Path) -> None:
     schema = {"type": "OBJECT", "properties": {"city": {"type": "STRING"}}}
     config = types.GenerateContentConfig(response_mime_type="application/json", response_schema=schema)

@@ -203,6 +203,33 @@ def test_thoughts_and_signatures_are_read() -> None:
     ]
 
 
+def test_the_pieces_of_a_streamed_answer_are_one_turn() -> None:
+    """Google's SDKs keep a content for each piece; the signature of a thought stands in its last one."""
+    pieces: list[dict[str, Any]] = [
+        {"text": "Let ", "thought": True},
+        {"text": "me see.", "thought": True, "thoughtSignature": "YS1i"},
+        {"text": "Another.", "thought": True},
+        {"text": "Fo"},
+        {"text": "ur"},
+        {"text": "", "thoughtSignature": "c2ln"},
+        {"text": "!"},
+        {"functionCall": {"id": "c1", "name": "f", "args": {}}},
+    ]
+    contents = [{"role": "model", "parts": [piece]} for piece in pieces]
+    turn = Turn(
+        "assistant",
+        [
+            Reasoning("Let me see.", "mooltiproxy:gemini:YS1i"),
+            Reasoning("Another."),
+            Text("Four", signature="c2ln"),
+            Text("!"),
+            ToolCall("c1", "f", "{}"),
+        ],
+    )
+    assert chat.read_request({"contents": contents}, M1).turns == [turn]
+    assert parts(*pieces[:3], role="model").turns == [Turn("assistant", turn.parts[:2])]
+
+
 def called(*names: str, **ids: str) -> dict[str, Any]:
     return {"role": "model", "parts": [{"functionCall": {**named(name, ids), "args": {}}} for name in names]}
 
