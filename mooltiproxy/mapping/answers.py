@@ -140,6 +140,8 @@ class GatheredStream:
 
     def _read(self, events: list[bytes]) -> None:
         for event in events:
+            if self._events.done:  # what the target says behind the end may be broken
+                break
             self._seen += self._events.read(parse_event(event))
 
 
@@ -204,6 +206,8 @@ class LiveStream:
         written = []
         try:
             for event in events:
+                if self._events.done:  # what the target says behind the end may be broken
+                    break
                 written.append(self._translated(event))
         except ProxyError as error:
             if not any(written):

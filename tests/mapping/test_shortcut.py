@@ -203,3 +203,14 @@ def test_a_token_lies_behind_all_text_before_it_though_its_log_probability_comes
     told = b"data: %b\n\n" % orjson.dumps({"id": "c-1", "choices": [choice]})
     events = run(made, [*(event("openai", "word") for _ in range(4)), told, last("openai")])
     assert events[-3]["choices"][0]["logprobs"]["text_offset"] == [16]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_comes_behind_a_found_stop_in_the_same_read_may_be_broken(stream: bool) -> None:
+    body = {**ASKED, "stream": stream, "stop": ["User:"]}
+    translation = DialectTranslation(chat.endpoint, tgi_chat, {"render": lambda turns: ("hi", [])}, "")
+    made = translation.request(body, NOWHERE).answer("text/event-stream", {})
+    assert made is not None
+    written = made.feed(event("tgi", "Hi User: no") + b'data: {"token":\n\n')
+    assert made.done
+    assert b'"Hi "' in written + made.end()
