@@ -8,6 +8,7 @@ from mooltiproxy.errors import BadRequest
 from mooltiproxy.mapping.dialect import Endpoint, asks_at
 from mooltiproxy.mapping.gather import failure_error
 from mooltiproxy.mapping.neutral import NOWHERE, Failure, Request, StreamEvent
+from mooltiproxy.mapping.spoken.reading import listened, listening
 
 from . import tgi
 from .openai import chat, completions
@@ -59,7 +60,9 @@ def _request(client: Endpoint, target: Endpoint, ip: Any, cfg: Mapping[str, Any]
     if isinstance(cfg.get("dropped"), list):
         cfg["dropped"].extend(written.dropped)
     if isinstance(cfg.get("notes"), dict):
-        cfg["notes"]["template_stops"] = request.template_stops
+        cfg["notes"].update(template_stops=request.template_stops, spoken=request.spoken)
+    elif request.spoken is not None and request.tools:
+        raise BadRequest("tools: nobody is there to read calls from the answer's text", param="tools")
     return written.body
 
 
@@ -75,6 +78,7 @@ def _asked(client: Endpoint, cfg: Mapping[str, Any]) -> Request:
     notes = cfg.get("notes")
     noted = notes.get("template_stops") if isinstance(notes, dict) else None
     request.template_stops = tuple(noted or stops or ())
+    request.spoken = notes.get("spoken") if isinstance(notes, dict) else None
     fields = cfg.get("headers")
     request.answer_fields = fields if isinstance(fields, Mapping) else {}
     return request
@@ -82,7 +86,7 @@ def _asked(client: Endpoint, cfg: Mapping[str, Any]) -> Request:
 
 def _answer(client: Endpoint, target: Endpoint, ip: Any, cfg: Mapping[str, Any]) -> Any:
     request = _asked(client, cfg)
-    return client.write_answer(target.read_answer(ip, request), request)
+    return client.write_answer(listened(target.read_answer(ip, request), request), request)
 
 
 def _stream(
@@ -92,7 +96,8 @@ def _stream(
         request = _asked(client, cfg)
         assert target.stream_reader is not None
         assert client.stream_writer is not None
-        state["reader"], state["writer"] = target.stream_reader(request), client.stream_writer(request)
+        state["reader"] = listening(target.stream_reader(request), request)
+        state["writer"] = client.stream_writer(request)
     reader, writer = state["reader"], state["writer"]
     if ip is None:
         return [*_written(writer.write, reader.end()), *writer.end()]

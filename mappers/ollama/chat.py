@@ -1,6 +1,5 @@
 """`POST /api/chat`: requests."""
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -10,6 +9,7 @@ from mooltiproxy.mapping.fields import Fields
 from mooltiproxy.mapping.forms import Conversation, Form
 from mooltiproxy.mapping.model_names import required_model
 from mooltiproxy.mapping.neutral import NOWHERE, Asked, Request, Tool
+from mooltiproxy.mapping.offered import offered_tools
 
 from .common import PLACES, read_common, write_common
 from .lines import CHAT, loaded, read_answer, write_answer
@@ -49,33 +49,11 @@ def write_request(request: Request, config: Config) -> Written:
     dropped: list[str] = []
     messages = MessageWriter(dropped).write(request.turns)
     body: dict[str, Any] = {"model": required_model(request.model), "messages": messages}
-    tools = _write_tools(request, dropped)
+    tools = offered_tools(request, dropped)
     if tools:
-        body["tools"] = tools
+        body["tools"] = [_write_tool(tool) for tool in tools]
     body.update(write_common(request, dropped))
     return Written(body, tuple(dropped))
-
-
-def _write_tools(request: Request, dropped: list[str]) -> list[dict[str, Any]]:
-    """The tools that the choice allows: the API has no choice but that of what to offer."""
-    choice = request.tool_choice
-    tools = [] if choice and choice.mode == "none" else request.tools
-    if choice and choice.names:
-        tools = _named(tools, choice.names)
-    if choice and choice.mode == "required":
-        dropped.append("tool_choice")
-    if tools and request.parallel_tool_calls is False:
-        dropped.append("parallel_tool_calls")
-    if any(tool.strict for tool in tools):
-        dropped.append("tools.strict")
-    return [_write_tool(tool) for tool in tools]
-
-
-def _named(tools: Sequence[Tool], names: Sequence[str]) -> list[Tool]:
-    missing = set(names) - {tool.name for tool in tools}
-    if missing:
-        raise BadRequest(f"tool_choice names {', '.join(sorted(missing))}, which is not in tools", param="tool_choice")
-    return [tool for tool in tools if tool.name in names]
 
 
 def _write_tool(tool: Tool) -> dict[str, Any]:

@@ -81,7 +81,7 @@ def write_request(request: Request, config: Config) -> Written:
         body.update(prompt=request.prompt, suffix=request.suffix)
     else:
         body.update(prompt=request.prompt, raw=True)
-    if request.tools:
+    if request.tools and request.spoken is None:
         raise BadRequest("tools: this target's text completions know no tools", param="tools")
     body.update(write_common(request, dropped))
     return Written(body, tuple(dropped))

@@ -86,6 +86,8 @@ def write_request(request: Request, config: Config) -> Written:
     body.update(_write_own(request))
     if request.output:
         raise BadRequest("this target's text completions cannot be held to a format", param="response_format")
+    if request.spoken is not None:
+        body["skip_special_tokens"] = False  # the marks of calls and thoughts are such tokens in many models
     body.update(write_stream(request))
     return Written(body, tuple(dropped))
 
@@ -98,9 +100,10 @@ def write_prompt(request: Request, config: Config, dropped: list[str]) -> str:
         message = "this endpoint of the target takes a prompt, not messages: `template:` in the file makes one of them"
         raise BadRequest(message, param="messages")
     prompt = rendered(request, config, dropped)
-    if request.tools and not (request.tool_choice and request.tool_choice.mode == "none"):
-        raise BadRequest("tools: this target's text completions know no tools", param="tools")
-    dropped += ["tools"] if request.tools else []
+    if request.spoken is None:
+        if request.tools and not (request.tool_choice and request.tool_choice.mode == "none"):
+            raise BadRequest("tools: this target's text completions know no tools", param="tools")
+        dropped += ["tools"] if request.tools else []
     return prompt
 
 

@@ -7,11 +7,16 @@ from mooltiproxy.errors import BadRequest
 from mooltiproxy.mapping.chat_template import RESERVED, ChatTemplate, TargetTemplate
 from mooltiproxy.mapping.dialect import Config
 from mooltiproxy.mapping.neutral import Request, ToolCall
+from mooltiproxy.mapping.offered import offered_tools
 from mooltiproxy.mapping.prompt import pieces_of, render_pieces, without_bos
+from mooltiproxy.mapping.spoken import spoken_in
 
 from .chat import effort_of, function_fields
 from .messages import write_messages
 from .tools import nested
+
+_THINKING = ("reasoning_effort", "enable_thinking", "thinking")
+"""What templates call the wish for thoughts."""
 
 _VARIABLES = ("chat_template_kwargs", "template_vars")
 """What vLLM and llama.cpp, and TabbyAPI call the variables of a request's template."""
@@ -31,6 +36,7 @@ def rendered(request: Request, config: Config, dropped: list[str]) -> str:
     elif isinstance(template, ChatTemplate | TargetTemplate):
         prompt, stops = render(messages, dropped=dropped, **_said(request, dropped))
         request.continues = _continues(request)
+        _listen(request, template.known if isinstance(template, TargetTemplate) else template, prompt, dropped)
     else:
         prompt, stops = render(messages)
     _name_lost(request, template, messages, dropped)
@@ -46,7 +52,8 @@ def _said(request: Request, dropped: list[str]) -> dict[str, Any]:
     variables: dict[str, Any] = {}
     effort = effort_of(request.reasoning)
     if effort:
-        variables["reasoning_effort"] = effort
+        thinks = effort != "none"
+        variables |= {"reasoning_effort": effort, "enable_thinking": thinks, "thinking": thinks}
     for name in _VARIABLES:
         if request.extra.get(name) is not None:
             variables.update(_variables(name, request.extra[name]))
@@ -55,10 +62,29 @@ def _said(request: Request, dropped: list[str]) -> dict[str, Any]:
     if isinstance(documents, list) and all(isinstance(one, dict) for one in documents):
         said["documents"] = documents
         _take_out("documents", dropped)
-    is_called = request.tool_choice is None or request.tool_choice.mode != "none"
-    if request.tools and is_called:
+    request.tools = offered_tools(request, dropped) if request.tools else []
+    if request.tools:
         said["tools"] = [nested("function", {"name": tool.name, **function_fields(tool)}) for tool in request.tools]
     return said | ({"variables": variables} if variables else {})
+
+
+def _listen(request: Request, template: ChatTemplate, prompt: str, dropped: list[str]) -> None:
+    """Lay down how the answer is to be read, and take from the request what the prompt has said.
+
+    Raises BadRequest where tools were taught whose calls nobody could tell from text.
+    """
+    spoken = spoken_in(template.source, prompt)
+    if request.tools and not spoken.has_calls:
+        message = f"tools: how a model with the chat template {template.name} writes its calls is not known"
+        raise BadRequest(message, param="tools")
+    if request.reasoning and any(name in template.source for name in _THINKING):
+        request.reasoning = None
+    if not (request.tools or spoken.has_thoughts):
+        return
+    request.spoken = spoken
+    if request.sampling.logprobs:
+        dropped.append("logprobs")
+        request.sampling.logprobs = request.sampling.top_logprobs = None
 
 
 def _variables(name: str, value: Any) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ from mooltiproxy.mapping.neutral import Answer, Choice, CountAnswer, FinishReaso
 from mooltiproxy.mapping.stops import cut_at_stop
 
 from ..openai.rendering import strips
-from .probabilities import read_probabilities
+from .probabilities import read_probabilities, token_text
 from .writing import all_stops
 
 _FINISH: dict[str, FinishReason] = {"length": "length", "eos_token": "stop", "stop_sequence": "stop"}
@@ -32,6 +32,8 @@ def _read_answer(body: Any, request: Request, *, strip: bool) -> Answer:
     if not isinstance(text, str):
         raise UpstreamBroken("the target's answer has no generated_text")
     details = body.get("details")
+    if request.spoken is not None:
+        text = _with_marks(details) or text
     text, stop = cut_at_stop(text.lstrip() if strip else text, all_stops(request))
     if request.echo and request.prompt:
         text = request.prompt + text
@@ -39,6 +41,14 @@ def _read_answer(body: Any, request: Request, *, strip: bool) -> Answer:
     logprobs = read_probabilities(details, text, strip=strip) if request.sampling.logprobs else None
     choice = Choice([Text(text)] if text else [], finish, client_stop(request, stop), logprobs)
     return Answer([choice], read_usage(details, request))
+
+
+def _with_marks(details: Any) -> str:
+    """The text with its special tokens, but for the last one, which is the end: marks of calls and thoughts are such
+    tokens in many models, and not in `generated_text`."""
+    tokens = details.get("tokens") if isinstance(details, dict) else None
+    known = tokens if isinstance(tokens, list) else []
+    return "".join(token_text(token, special=at < len(known) - 1) for at, token in enumerate(known))
 
 
 def client_stop(request: Request, stop: str | None) -> str | None:

@@ -48,9 +48,9 @@ def read_probabilities(details: Any, text: str, *, strip: bool) -> list[TokenPro
     return found.of(len(text))
 
 
-def token_text(token: Any) -> str:
-    """The text of a token; special tokens (the end of the text) are not meant to be read."""
-    if not isinstance(token, dict) or token.get("special"):
+def token_text(token: Any, *, special: bool = False) -> str:
+    """The text of a token; special tokens (the end of the text) are not meant to be read, unless they are asked for."""
+    if not isinstance(token, dict) or token.get("special") and not special:
         return ""
     text = token.get("text")
     return text if isinstance(text, str) else ""

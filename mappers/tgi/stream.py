@@ -32,6 +32,7 @@ class Reader(VerbatimReader):
         self._strip = strip
         self._echo = (request.prompt or "") if request.echo else ""
         self._over = False
+        self._hears_marks = request.spoken is not None
         self._probabilities = Probabilities() if request.sampling.logprobs else None
 
     @property
@@ -47,8 +48,8 @@ class Reader(VerbatimReader):
         if failure:
             self._over = True
             return [failure]
-        events = self._text(token_text(event.get("token")), event)
         is_last = isinstance(event.get("generated_text"), str) or bool(event.get("details"))
+        events = self._text(token_text(event.get("token"), special=self._hears_marks and not is_last), event)
         if self._cutter.found is not None or is_last:
             self.done = not is_last
             events += self._finish(event.get("details"))

@@ -39,7 +39,7 @@ def write_count_request(request: Request, config: Config) -> Written:
     """A request to have a conversation's prompt tokenized; raises BadRequest."""
     dropped = sorted(request.extra)
     prompt = rendered(request, config, dropped)
-    if request.tools:
+    if request.tools and request.spoken is None:
         dropped.append("tools")
     return Written({"inputs": prompt}, tuple(dropped))
 
@@ -57,7 +57,7 @@ def _written(request: Request, prompt: str, dropped: list[str]) -> Written:
     if request.output:
         parameters["grammar"] = _write_grammar(request.output)
     parameters.update(_write_top(request.sampling, dropped))
-    if request.tools:
+    if request.tools and request.spoken is None:
         dropped.append("tools")
     if request.reasoning:
         dropped.append("reasoning_effort")
@@ -73,7 +73,7 @@ def _refuse(request: Request) -> None:
     no_tools = request.tool_choice is not None and request.tool_choice.mode == "none"
     refusals = (
         ("n", (sampling.n or 1) > 1, "gives one answer to a request"),
-        ("tools", bool(request.tools) and not no_tools, "knows no tools"),
+        ("tools", bool(request.tools) and not no_tools and request.spoken is None, "knows no tools"),
         ("logprobs", bool(sampling.logprobs) and request.echo, "does not give log probabilities of a prompt"),
         ("suffix", bool(request.suffix), "does not fill in text before a suffix"),
         ("max_tokens", sampling.max_tokens == 0, "generates at least one token"),

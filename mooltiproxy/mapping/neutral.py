@@ -7,7 +7,10 @@ pairs. `None` means "not said" throughout. Requests and answers are built once a
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from mooltiproxy.mapping.spoken.syntax import Spoken
 
 Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
@@ -213,13 +216,14 @@ class Request:
 
     `answer_fields` are the header fields of the target's answer, by lower-case name, once it has begun. `extra` holds
     the fields of the source dialect that have no place here, so that they can be named as dropped. `repairs` are the
-    names of what was wrong in the answer and put right by its reader. `functions_api` is
-    set for clients of OpenAI's deprecated `functions`, who read only `function_call` in answers. `template_stops` are
-    the stop strings of a prompt template: set by the writer that renders the conversation, and cut from the answer by
-    the reader of the same dialect, as is `continues`: the answer goes on with the last message. `framing` is how the
-    client wants its stream framed, None for its endpoint's way.
-    `keep_alive` is how long an on-demand server should stay loaded afterwards, as Ollama writes it. `began` is when the
-    request was read, in nanoseconds of the monotonic clock: for dialects whose answers say how long they took.
+    names of what was wrong in the answer and put right by its reader. `functions_api` is set for clients of OpenAI's
+    deprecated `functions`, who read only `function_call` in answers. `template_stops` are the stop strings of a prompt
+    template: set by the writer that renders the conversation, and cut from the answer by the reader of the same
+    dialect, as is `continues`: the answer goes on with the last message. `spoken` is how its model writes calls and
+    thoughts into its text, where they have no other place: set by the same writer. `framing` is how the client wants
+    its stream framed, None for its endpoint's way. `keep_alive` is how long an on-demand server should stay loaded
+    afterwards, as Ollama writes it. `began` is when the request was read, in nanoseconds of the monotonic clock: for
+    dialects whose answers say how long they took.
     `repeats` are the fields of the client's body that its own dialect repeats in the answer. `assumed` are the names of
     fields of `sampling` that the client has not said: they are what its dialect promises.
     """
@@ -240,6 +244,7 @@ class Request:
     user: str | None = None
     functions_api: bool = False
     template_stops: tuple[str, ...] = ()
+    spoken: "Spoken | None" = None
     continues: bool = False
     framing: Framing | None = None
     keep_alive: str | float | None = None

@@ -27,6 +27,7 @@ from mooltiproxy.mapping.gather import stream_of
 from mooltiproxy.mapping.live import failing, live
 from mooltiproxy.mapping.neutral import Answer, Asked, Framing, ModelsRequest, Request, Text, Turn
 from mooltiproxy.mapping.settings import Edit
+from mooltiproxy.mapping.spoken.reading import listened, listening
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,14 +154,15 @@ class DialectTranslation:
             if isinstance(request, Request) and request.stream:
                 return Whole(MEDIA_TYPES[framing_for(self.client, request)], lambda body: self._replayed(request, body))
             return Whole(MEDIA_TYPES["json"], lambda body: self._written(request, self._read(request, body)))
-        reader = self.target.stream_reader(request)
+        reader = listening(self.target.stream_reader(request), request)
         if request.stream and self.client.stream_writer:
             writer = self.client.stream_writer(request)
             return live(decoder(), reader, writer, framing_for(self.client, request))
         return GatheredStream(decoder(), reader, lambda answer: self._written(request, answer))
 
     def _read(self, request: Any, body: Any) -> Any:
-        return self.target.read_answer(body, request)
+        answer = self.target.read_answer(body, request)
+        return listened(answer, request) if isinstance(answer, Answer) else answer
 
     def _written(self, request: Any, answer: Any) -> bytes:
         return orjson.dumps(self.client.write_answer(answer, request))

@@ -44,6 +44,16 @@ class Spoken:
     begins_thinking: bool = False
     is_harmony: bool = False
 
+    @property
+    def has_calls(self) -> bool:
+        """Whether calls can be told from text."""
+        return self.is_harmony or self.syntax is not None
+
+    @property
+    def has_thoughts(self) -> bool:
+        """Whether thoughts can."""
+        return self.is_harmony or self.thought is not None
+
 
 SYNTAXES: Mapping[str, Syntax] = {
     "hermes": Syntax(json_calls, "<tool_call>", "</tool_call>"),
@@ -51,7 +61,7 @@ SYNTAXES: Mapping[str, Syntax] = {
     "glm": Syntax(key_value_calls, "<tool_call>", "</tool_call>", needs_end=True),
     "llama3": Syntax(json_row, begins=("{", "<|python_tag|>")),
     "pythonic": Syntax(python_calls, begins=("[", "<|python_start|>")),
-    "mistral": Syntax(mistral_calls, "[TOOL_CALLS]"),
+    "mistral": Syntax(mistral_calls, "[TOOL_CALLS]", begins=('[{"name"',)),
     "deepseek": Syntax(deepseek_calls, "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"),
     "kimi": Syntax(kimi_calls, "<|tool_calls_section_begin|>", "<|tool_calls_section_end|>"),
     "command": Syntax(json_calls, "<|START_ACTION|>", "<|END_ACTION|>"),
