@@ -143,7 +143,7 @@ async def test_marks_that_are_special_tokens_are_heard(stream: bool) -> None:
 
 
 async def test_a_server_with_text_completions_only_is_taught_tools_too() -> None:
-    target = {"speaks": "openai", "endpoints": ["completions"]}
+    target: dict[str, Any] = {"speaks": "openai", "endpoints": ["completions"]}
     sent, got = await asked(answering(completion(CALL)), ASK, **target)
     assert "weather" in sent["prompt"]
     assert sent["skip_special_tokens"] is False
