@@ -124,7 +124,8 @@ class Router:
         if entry is None:
             found = _first_match(self._patterns[name], path)
             if found is None:
-                raise NotFound(f"target {name} does not map this path: see its `mapping:` in the proxy's configuration")
+                keys = "`endpoints:` and `mapping:`" if self._targets[name].speaks else "`mapping:`"
+                raise NotFound(f"target {name} does not map this path: see its {keys} in the proxy's configuration")
             entry, path_model = found
         missing = self._missing[name]
         return Route(self._targets[name], _there(entry, missing), known, path_model, missing)

@@ -21,7 +21,7 @@ class Reader(VerbatimReader):
 
     wrapping = (
         rb'\{"index":\d+,"token":\{"id":\d+,"text":',
-        rb',"logprob":[-+.\deE]+,"special":false\},"generated_text":null,"details":null\}',
+        rb',"logprob":-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?,"special":false\},"generated_text":null,"details":null\}',
     )
 
     def __init__(self, request: Request, *, strip: bool) -> None:

@@ -1,5 +1,6 @@
 """Stream events in a row: for dialects whose streams cannot go back to an earlier tool call."""
 
+import re
 from collections.abc import Iterable
 
 import orjson
@@ -17,6 +18,7 @@ class CallSequence:
     def __init__(self) -> None:
         self._open: int | None = None
         self._pieces: list[str] = []
+        self._depth = Braces()
         self._closed: set[int] = set()
         self._held: list[StreamEvent] = []
 
@@ -50,6 +52,7 @@ class CallSequence:
             self._open = event.call
         elif isinstance(event, CallArguments):
             self._pieces.append(event.text)
+            self._depth.add(event.text)
             if self._held and self._is_whole():
                 self._release(row)
 
@@ -58,6 +61,7 @@ class CallSequence:
             self._closed.add(self._open)
         self._open = None
         self._pieces = []
+        self._depth = Braces()
 
     def _release(self, row: list[StreamEvent]) -> None:
         """Close the call, and take what has waited for that."""
@@ -71,11 +75,41 @@ class CallSequence:
             self._release(row)
 
     def _is_whole(self) -> bool:
-        text = "".join(self._pieces)
-        if not text.rstrip().endswith("}"):
+        if not self._depth.level:
             return False
         try:
-            orjson.loads(text)
+            orjson.loads("".join(self._pieces))
         except orjson.JSONDecodeError:
             return False
         return True
+
+
+class Braces:
+    """Follows the braces of a JSON text that comes in pieces, so that nobody parses it anew for each of them."""
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._in_string = False
+        self._escaped = False
+        self._begun = False
+
+    @property
+    def level(self) -> bool:
+        """Whether an object has begun and each of its braces is closed."""
+        return self._begun and self._depth == 0 and not self._in_string
+
+    def add(self, text: str) -> None:
+        """Follow some more of the text."""
+        for found in _MARKS.finditer(text, self._escaped):
+            mark = found[0]
+            if mark == '"':
+                self._in_string = not self._in_string
+            elif not self._in_string and mark in "{}":
+                self._begun = True
+                self._depth += 1 if mark == "{" else -1
+        self._escaped = bool(text) and _OPEN_ESCAPE.search(text, self._escaped) is not None
+
+
+_MARKS = re.compile(r'["{}]|\\.', re.DOTALL)
+"""What the braces depend on; a backslash takes the next letter with it."""
+_OPEN_ESCAPE = re.compile(r"(?<!\\)(?:\\\\)*\\\Z")

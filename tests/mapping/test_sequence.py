@@ -1,6 +1,9 @@
 from itertools import permutations
 
+import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mooltiproxy.mapping.neutral import (
     CallArguments,
@@ -12,7 +15,7 @@ from mooltiproxy.mapping.neutral import (
     Usage,
     UsageReport,
 )
-from mooltiproxy.mapping.sequence import CallSequence
+from mooltiproxy.mapping.sequence import Braces, CallSequence
 
 FIRST: list[StreamEvent] = [CallStart(0, "a", "f"), CallArguments(0, '{"x":'), CallArguments(0, "1}")]
 SECOND: list[StreamEvent] = [CallStart(1, "b", "g"), CallArguments(1, '{"y":'), CallArguments(1, "2}")]
@@ -64,3 +67,19 @@ def test_usage_does_not_wait() -> None:
 def test_blanks_behind_a_whole_call_are_left_out() -> None:
     sequence = CallSequence()
     assert sequence.feed([*FIRST, SECOND[0], CallArguments(0, "\n")]) == [*FIRST, SECOND[0]]
+
+
+@given(
+    value=st.dictionaries(st.text('a"\\{}[]', max_size=5), st.text('a"\\{}[]', max_size=8)),
+    places=st.lists(st.integers(0, 99)),
+)
+def test_a_whole_object_is_known_by_its_braces_however_it_is_cut(value: dict[str, str], places: list[int]) -> None:
+    text = orjson.dumps(value).decode()
+    ends = sorted({place % (len(text) + 1) for place in places} | {len(text)})
+    braces = Braces()
+    levels = []
+    for start, end in zip([0, *ends], ends, strict=False):
+        braces.add(text[start:end])
+        levels.append(braces.level and end > 0)
+    whole = [end == len(text) for end in ends]
+    assert levels == whole

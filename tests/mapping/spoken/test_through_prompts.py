@@ -22,7 +22,7 @@ SSE = "text/event-stream"
 
 def tgi(text: str, special: Iterable[str] = ()) -> bytes:
     """A whole answer of TGI, whose `generated_text` is without special tokens."""
-    tokens = [
+    tokens: list[dict[str, Any]] = [
         {"id": at, "text": piece, "logprob": -0.1, "special": piece in special} for at, piece in pieces(text, special)
     ]
     tokens.append({"id": 9, "text": "</s>", "logprob": 0, "special": True})
