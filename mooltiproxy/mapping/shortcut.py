@@ -15,7 +15,8 @@ MAX_MISSES = 8
 
 
 MAX_ROW = 64
-"""Events that are copied at once: so few are looked at again where one of them may not be."""
+MAX_BYTES = 16 * 1024
+"""Events, and bytes, that are copied at once: so few are looked at again where one of them may not be."""
 
 
 class VerbatimReader:
@@ -79,35 +80,33 @@ class Shortcut:
         """What the client gets for the events from `start` on that need not go the long way, and where they end."""
         if not self._known:
             return b"", start
-        texts, ends = self._row(data, start) if self._event is None else _matches(self._event, data, start)
+        texts, ends = _matches(self._event, data, start) if self._event else (self._row(data, start), [])
         if texts and not self._may_be_copied(texts):
             texts = list(takewhile(lambda text: self._may_be_copied([text]), texts))
         if not texts:
             return b"", start
         self._misses = 0
-        return self._opening + (self._closing + self._opening).join(texts) + self._closing, ends[len(texts) - 1]
+        around = len(self._begin) + len(self._end)
+        end = ends[len(texts) - 1] if ends else start + len(texts) * around + sum(map(len, texts))
+        return self._opening + (self._closing + self._opening).join(texts) + self._closing, end
 
-    def _row(self, data: bytes, at: int) -> tuple[list[bytes], list[int]]:
-        """The texts of events in the wrapping, and where each of them ends."""
+    def _row(self, data: bytes, at: int) -> list[bytes]:
+        """The texts of events in the wrapping, as far as they follow one another."""
         begin, end = self._begin, self._end
-        texts: list[bytes] = []
-        ends: list[int] = []
-        while len(texts) < MAX_ROW and data.startswith(begin, at):
-            first = at + len(begin)
-            last = data.find(b'"', first)
-            if last <= first or not data.startswith(end, last):
-                break
-            at = last + len(end)
-            texts.append(data[first:last])
-            ends.append(at)
-        return texts, ends
+        if not data.startswith(begin, at):
+            return []
+        texts = data[at + len(begin) : at + MAX_BYTES].split(end + begin)
+        last, is_whole, _ = texts.pop().partition(end)
+        return [*texts, last] if is_whole else texts
 
     def _may_be_copied(self, texts: list[bytes]) -> bool:
-        """Whether all of this is text as JSON has it between quotes, and nothing that needs a look.
+        """Whether all of this is some text as JSON has it between quotes, and nothing that needs a look.
 
         That is nothing in which a stop string may begin, and no line ends of Unicode, which would cut an event in two.
         """
         together = b" ".join(texts)
+        if b'"' in together or not all(texts):
+            return False
         try:
             visible = together.decode()
             if not visible.isprintable():
