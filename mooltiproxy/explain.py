@@ -38,67 +38,105 @@ class Question:
     answer: bytes | None = None
 
 
+@dataclass(slots=True)
+class _Case:
+    """A question after routing: where it goes, with what body, and what `models:` says of it."""
+
+    route: Route
+    path: str
+    query: str
+    body: bytes | None
+    edit: Edit | None
+
+
 def explain(config: Config, question: Question) -> Iterator[str]:
     """The lines to print; raises ProxyError for what the proxy would refuse."""
     router = Router(config)
-    path, _, query = question.path.partition("?")
-    prefix, path = split_target(path)
+    full_path, _, query = question.path.partition("?")
+    prefix, path = split_target(full_path)
     body = _body(question)
     reply = router.reply(path, prefix or question.target) if body is None else None
     if reply is not None:
         yield _of_ourselves(reply)
         return
+    case = _routed(router, path, query, prefix or question.target, body)
+    yield from _way(config, case.route)
+    try:
+        translated = _translation(config, case)
+    except (AttachmentsNeeded, TemplateNeeded) as needed:
+        yield from _fetched(needed)
+        return
+    yield from _changes(case, translated)
+    if translated is not None and translated.reply is not None:
+        yield _of_ourselves(translated.reply)
+        return
+    yield from _request(case.route, translated, query, case.body)
+    if question.answer is not None:
+        yield from _answer(router, path, translated, question.answer)
+
+
+def _routed(router: Router, path: str, query: str, target: str | None, body: bytes | None) -> _Case:
+    """What routing makes of it, and what is put into a body that passes."""
     fields = router.model_fields(path)
     model = router.model_in(path) or (model_of(body, fields) if body and router.wants_model else None)
-    route = router.route(path, prefix or question.target, model)
+    route = router.route(path, target, model)
     if route.model is not None and body and route.path_model is None:
         body = asking(body, route.model, fields)
+    if route.entry.translation is None and route.entry.dialect and body is not None:
+        body = without_foreign(body)
+    edit = _edit(route, body)
+    if edit is not None and body is not None and route.entry.passing is not None:
+        body = edit.edited(body, route.entry.passing, config_of(route))
+    return _Case(route, path, query, body, edit)
+
+
+def _way(config: Config, route: Route) -> Iterator[str]:
+    """Which target, through what."""
+    translation = route.entry.translation
     yield f"target       {route.target.name}: {route.target.url}"
     yield f"middlewares  {', '.join(config.middlewares)}"
-    translation = route.entry.translation
     yield f"mapping      {translation.description if translation else 'none: bytes pass untouched'}"
     other = route.entry.fallback
     while other is not None and other.translation is not None:
         yield f"otherwise    {other.translation.description}, once the target has answered 404 or 405"
         other = other.fallback
-    if translation is None and route.entry.dialect and body is not None:
-        body = without_foreign(body)
-    translated = None
-    edit = _edit(route, body)
-    if edit is not None and body is not None and route.entry.passing is not None:
-        body = edit.edited(body, route.entry.passing, config_of(route))
-    if translation is not None and (translation.bodiless or body is not None):
-        asked = Asked(
-            path,
-            _path_model(route),
-            dict(parse_qsl(query)),
-            prompt=lambda name, language: config.library.find(name, [language or ""]),
-            alias=route.alias,
-        )
-        try:
-            parsed = None if translation.bodiless else loads_request(body or b"")
-            translated = translation.request(parsed, asked, edit=edit)
-        except AttachmentsNeeded as needed:
-            yield f"fetched      {' '.join(needed.urls)}"
-            yield "             first, which explain does not do: put the data into the body to see the request"
-            return
-        except TemplateNeeded as needed_template:
-            yield f"fetched      {' or '.join(needed_template.template.paths)} of the target, for its chat template"
-            yield "             first, which explain does not do: name a template to see the request"
-            return
+
+
+def _translation(config: Config, case: _Case) -> Translated | None:
+    """The translated request, None where it passes; raises AttachmentsNeeded, TemplateNeeded."""
+    translation, body = case.route.entry.translation, case.body
+    if translation is None or not (translation.bodiless or body is not None):
+        return None
+    asked = Asked(
+        case.path,
+        _path_model(case.route),
+        dict(parse_qsl(case.query)),
+        prompt=lambda name, language: config.library.find(name, [language or ""]),
+        alias=case.route.alias,
+    )
+    parsed = None if translation.bodiless else loads_request(body or b"")
+    return translation.request(parsed, asked, edit=case.edit)
+
+
+def _fetched(needed: AttachmentsNeeded | TemplateNeeded) -> Iterator[str]:
+    """What the proxy would have to ask for first."""
+    if isinstance(needed, AttachmentsNeeded):
+        yield f"fetched      {' '.join(needed.urls)}"
+        yield "             first, which explain does not do: put the data into the body to see the request"
+    else:
+        yield f"fetched      {' or '.join(needed.template.paths)} of the target, for its chat template"
+        yield "             first, which explain does not do: name a template to see the request"
+
+
+def _changes(case: _Case, translated: Translated | None) -> Iterator[str]:
+    """What is set, and what is lost."""
+    edit = case.edit
     if edit is not None:
         yield f"settings     {', '.join(edit.applied) or 'none'}"
     if translated is not None or edit is not None:
-        cut = edit.dropped if edit is not None and route.entry.passing is not None else []
+        cut = edit.dropped if edit is not None and case.route.entry.passing is not None else []
         lost = (*cut, *(translated.dropped if translated else ()))
-        yield f"dropped      {'; '.join(shown(lost, route.target.losses)) or 'nothing'}"
-    if translated is not None:
-        if translated.reply is not None:
-            yield _of_ourselves(translated.reply)
-            return
-    yield from _request(route, translated, query, body)
-    if question.answer is not None:
-        yield from _answer(router, path, translated, question.answer)
+        yield f"dropped      {'; '.join(shown(lost, case.route.target.losses)) or 'nothing'}"
 
 
 def _edit(route: Route, body: bytes | None) -> Edit | None:
