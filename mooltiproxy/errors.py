@@ -18,6 +18,7 @@ MooltiError
         ├── UpstreamBroken       502  it spoke garbage or broke off
         ├── UpstreamRefused      502  it does not accept our key
         ├── UpstreamUnreachable  502  no connection, nothing was sent
+        ├── NotRunning           503  the server that we start for it does not run
         └── UpstreamTimeout      504
 """
 
@@ -165,6 +166,13 @@ class UpstreamUnreachable(UpstreamError):
     """No connection: nothing of the request was sent."""
 
     fault = "unreachable"
+
+
+class NotRunning(UpstreamError):
+    """The target's server, which the proxy starts itself, does not run and is not waited for any longer."""
+
+    status = 503
+    fault = "not_running"
 
 
 class UpstreamTimeout(UpstreamError):

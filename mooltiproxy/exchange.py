@@ -52,6 +52,7 @@ class Exchange:
     key: Key | None = None  # bearer_auth: the key of `keys:`, or the master key
     route: Route | None = None  # routing
     translated: Translated | None = None  # mapping: the body to send and how to read its answer
+    held: Translated | None = None  # forwarder: how a stream that passes is kept awake until its server has started
     watch: Callable[[bytes], None] | None = None  # mapping: logs the pieces of an answer that passes untouched
     dropped: tuple[str, ...] = ()  # mapping: what the target could not be told
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)  # anyone: headers for whatever answer is sent

@@ -9,17 +9,19 @@ class Metrics:
     """Counts since the process started; outlives reloads.
 
     `faults` are counted by target, by whether the answer was `repaired` or `refused`, and by what was wrong; `dropped`
-    by target and class of `losses:`. Nothing of a request is a label: what clients write must not grow the memory.
+    by target and class of `losses:`; `starts` of model servers by target and whether they got `ready`, `failed`, or
+    `crashed` later. Nothing of a request is a label: what clients write must not grow the memory.
     """
 
     def __init__(self) -> None:
         self.faults: Counter[tuple[str, str, str]] = Counter()
         self.dropped: Counter[tuple[str, str]] = Counter()
+        self.starts: Counter[tuple[str, str]] = Counter()
 
     def copied(self) -> "Metrics":
         """The counts of this moment, for another thread."""
         copy = Metrics()
-        copy.faults, copy.dropped = self.faults.copy(), self.dropped.copy()
+        copy.faults, copy.dropped, copy.starts = self.faults.copy(), self.dropped.copy(), self.starts.copy()
         return copy
 
     def refused(self, target: str, fault: str) -> None:
@@ -35,3 +37,7 @@ class Metrics:
         """A request was sent without these."""
         for entry in ledger:
             self.dropped[target, class_of(entry)] += 1
+
+    def started(self, target: str, outcome: str) -> None:
+        """A model server was started, or what was started has ended by itself."""
+        self.starts[target, outcome] += 1

@@ -81,6 +81,8 @@ def _alone(config: Config, wish: Wish) -> Config:
     if wish.target not in config.targets:
         there = ", ".join(config.targets)
         raise ConfigError(Problem(f"there is no target {wish.target}: name one of {there}, or the url of a server"))
+    if config.targets[wish.target].run is not None:
+        raise ConfigError(Problem(f"target {wish.target} has `run:`: start its server and name its url instead"))
     return replace(
         config,
         targets={wish.target: config.targets[wish.target]},

@@ -12,6 +12,7 @@ from mooltiproxy.bans import Bans
 from mooltiproxy.body_log import formatter
 from mooltiproxy.config.model import TLS, Config
 from mooltiproxy.endpoints import OPEN, endpoints
+from mooltiproxy.engines.owner import Engines
 from mooltiproxy.errors import ConfigError, Problem
 from mooltiproxy.listener import Current, Listener
 from mooltiproxy.metrics import Metrics
@@ -57,7 +58,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 class Server:
-    """The running proxy; owns the session, the bans and the listener, which outlive a reload."""
+    """The running proxy; owns the session, the bans, the engines and the listener, which outlive a reload."""
 
     def __init__(self, config: Config, reload: Callable[[], Config] | None = None) -> None:
         """To be made inside the running loop."""
@@ -67,6 +68,7 @@ class Server:
         self._bans = Bans(config.cerbere.max_tries, config.cerbere.ban)
         self._log = AccessLog(sys.stdout)
         self._metrics = Metrics()
+        self._engines = Engines(self._session, self._metrics)
         self._listener = Listener(self._current(config))
         self._stop = asyncio.Event()
         self._reloading: asyncio.Task[None] | None = None
@@ -106,22 +108,29 @@ class Server:
         if not config.system.masterkey:
             raise ConfigError(Problem(NO_KEY))
         router = Router(config)
-        forwarder = Forwarder(config, self._session, router.dialect_of, self._metrics)
+        gates = self._engines.gates(config)
+        forwarder = Forwarder(config, self._session, router.dialect_of, self._metrics, gates)
         attachments = AttachmentFetcher(self._session, allow_private=config.system.private_images)
         templates = TemplateFetcher(self._session, config)
-        parts = Parts(config, router, self._bans, self._log, endpoints(self._metrics), OPEN, attachments, templates)
-        return Current(build_chain(parts, forwarder.forward), router, config.system.max_body)
+        own = endpoints(config, self._metrics, self._engines)
+        parts = Parts(config, router, self._bans, self._log, own, OPEN, attachments, templates)
+        current = Current(build_chain(parts, forwarder.forward), router, config.system.max_body)
+        self._engines.configure(config)  # last: nothing of it may hold for a configuration that is refused
+        return current
 
     async def drain(self) -> None:
-        """Stop listening, let open answers finish, then end what is left."""
+        """Stop listening, let open answers finish, then end what is left, model servers included."""
+        end = self._listener.now() + self._config.system.drain
         self._sockets.close()
         self._listener.pre_shutdown()
+        self._engines.retire()
         try:
             async with asyncio.timeout(self._config.system.drain):
                 await self._listener.drained()
         except TimeoutError:
             log.warning("%d answers were cut: they took longer than system.drain allows", self._listener.active)
         await self._listener.close()
+        await self._engines.close(end - self._listener.now())
         await self._session.close()
         self._log.flush()
 

@@ -24,6 +24,11 @@ def find_out(
     warnings = []
     for name, target in _automatic(document.data):
         where = ("targets", name, "speaks")
+        if "run" in target:
+            text = "expected the API that the server has: with `run:` it is not there to be asked"
+            target["speaks"] = _UNASKED
+            document.problems.append(document.problem(where, text))
+            continue
         if probe is None:
             target["speaks"] = _UNASKED
             warnings.append(document.problem(where, f"the target is not asked here: it is taken to speak {_UNASKED}"))

@@ -2,10 +2,22 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from mooltiproxy.config.document import Document
-from mooltiproxy.config.model import PASSTHROUGH, Cerbere, Config, Key, MappingEntry, Model, System, Target, Timeouts
+from mooltiproxy.config.model import (
+    PASSTHROUGH,
+    Cerbere,
+    Config,
+    Key,
+    MappingEntry,
+    Model,
+    Run,
+    System,
+    Target,
+    Timeouts,
+)
 from mooltiproxy.config.overrides import MASTER_KEY
 from mooltiproxy.config.pairs import FUNCTIONS, Place, pair
 from mooltiproxy.config.prompts import Library
@@ -41,7 +53,7 @@ def build(values: Values, document: Document, known: Known, registry: Registry) 
     registry = _placed(registry, prefix)
     return Config(
         targets={
-            name: _Target(name, own, templates, registry, known.environ, _unnamed(models, name), prefix).built()
+            name: _Target(name, own, templates, registry, known, _unnamed(models, name), prefix).built()
             for name, own in targets.items()
         },
         default_target=values["targets"]["default"],
@@ -120,6 +132,10 @@ def _timeouts(value: dict[str, float | None] | float | None) -> Timeouts:
     return Timeouts(connect=value, first_byte=value, idle=value)
 
 
+def _run(values: Values, folder: Path) -> Run:
+    return Run(**{**values, "cwd": folder / values.get("cwd", "")})
+
+
 def warnings_of(values: Values, document: Document, environ: Mapping[str, str]) -> Iterator[Problem]:
     """What works but should not stay: keys in the file, a chain that asks for none, entries that do nothing."""
     if _section(values, "system").get("masterkey") and not environ.get(MASTER_KEY, "").strip():
@@ -155,7 +171,7 @@ class _Target:
         values: Values,
         templates: Mapping[str, Pieces | ChatTemplate],
         registry: Registry,
-        environ: Mapping[str, str],
+        known: Known,
         model: str | None,
         rest_prefix: str | None,
     ) -> None:
@@ -166,7 +182,8 @@ class _Target:
         self._templates = templates
         self._own_template = TargetTemplate(name)
         self._registry = registry
-        self._environ = environ
+        assert known.folder is not None and known.environ is not None
+        self._folder, self._environ = known.folder, known.environ
         speaks = dict.fromkeys(values.get("speaks", ()))
         self._dialects = [registry.dialects[name] for name in speaks]
         self._main_dialect = self._dialects[0] if self._dialects else None
@@ -196,6 +213,7 @@ class _Target:
             **({"keepalive": self._values["keepalive"]} if "keepalive" in self._values else {}),
             mapping=mapping,
             replies=self._replies() if self._dialects else {},
+            run=_run(self._values["run"], self._folder) if "run" in self._values else None,
         )
 
     def _replies(self) -> dict[str, Reply]:

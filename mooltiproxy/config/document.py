@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode, SequenceNode
 
+from mooltiproxy.config.model import PORT
 from mooltiproxy.config.shapes import Where
 from mooltiproxy.errors import ConfigError, Problem
 
@@ -26,6 +27,8 @@ _TEXT = frozenset({f"{_TAG}str", f"{_TAG}timestamp", f"{_TAG}value"})
 _NUMBERS = frozenset({f"{_TAG}int", f"{_TAG}float"})
 _VARIABLE = re.compile(r"\$\$\{|\$\{([^}]*)\}|\$\{")
 _VARIABLE_INSIDE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
+_RUN_TIME = re.compile(r"targets\.[^.]+\.(url|run\.command|run\.env\..*)", re.DOTALL)
+"""Paths of text below a target with `run:` in which `${port}` is filled in when its server is started."""
 _HOW_TO_START = "`mooltiproxy config new` writes one to start from"
 
 
@@ -140,6 +143,7 @@ class _Reader:
         self._file = file
         self._environ = environ
         self._values = 0
+        self._runs: set[Where] = set()  # the sections that have `run:`
         self._open: set[int] = set()  # the collections that are being read: an alias to one of them is endless
 
     def read(self, node: Node, path: Where) -> Any:
@@ -181,6 +185,8 @@ class _Reader:
     def _own(self, pairs: list[tuple[ScalarNode, Node]], path: Where) -> dict[str, Any]:
         data: dict[str, Any] = {}
         first: dict[str, int] = {}
+        if any(key.value == "run" for key, _ in pairs):
+            self._runs.add(path)
         for key, value in pairs:
             name, line = key.value, key.start_mark.line + 1
             where = (*path, name)
@@ -227,9 +233,13 @@ class _Reader:
         return expanded
 
     def _expanded(self, node: ScalarNode, path: Where) -> str:
+        left = path[:2] in self._runs and _RUN_TIME.fullmatch(".".join(map(str, path))) is not None
+
         def filled(match: re.Match[str]) -> str:
             if match[0] == "$${":
                 return "${"
+            if match[0] == PORT and left:
+                return PORT
             inside = _VARIABLE_INSIDE.fullmatch(match[1] or "")
             if inside is None:
                 self._problem("expected ${NAME} or ${NAME:-default}; `$${` stands for a plain `${`", path, node)

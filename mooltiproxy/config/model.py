@@ -89,12 +89,36 @@ class MappingEntry:
     passing: Endpoint | None = None
 
 
+PORT = "${port}"
+"""In a target's `url` and `run`: the port that is picked when its server is started."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """`run:` of a target: its server is started when it is asked, and stopped when it is not.
+
+    The words of `command`, and the values of `env`, may hold `PORT`. None in `ready_timeout` and `unload_after` is
+    never. Of the servers of a `group` one runs at a time.
+    """
+
+    command: tuple[str, ...] = field(repr=False)
+    cwd: Path
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    ready: str = "/health"
+    ready_timeout: float | None = 60.0
+    stop_timeout: float = 10.0
+    unload_after: float | None = 900.0
+    group: str = ""
+    max_waiting: int = 512
+    max_wait: float = 600.0
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """One entry of `targets:`. `mapping` is by client path, derived entries of `speaks` included.
 
     `losses` is a policy by class of loss (see mapping.losses); `keepalive` is seconds of silence in a stream. `replies`
-    are answered by the proxy itself, by client path.
+    are answered by the proxy itself, by client path. With `run`, the port in `url` may be `PORT`.
     """
 
     name: str
@@ -106,6 +130,7 @@ class Target:
     keepalive: float | None = 15.0
     mapping: Mapping[str, MappingEntry] = field(default_factory=dict)
     replies: Mapping[str, Reply] = field(default_factory=dict)
+    run: Run | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,17 +10,18 @@ from typing import Any
 
 from voluptuous import Invalid, Marker, MultipleInvalid, Optional, Required
 
-from mooltiproxy.config.model import TLS
+from mooltiproxy.config.model import PORT, TLS
 from mooltiproxy.config.options import model_name, options, position
 from mooltiproxy.config.pairs import fitting_pairs, names_one_way
 from mooltiproxy.config.prompts import Library
 from mooltiproxy.config.shapes import Checked, Entries, ListOf, Section, SectionOr, Shape, attempted
-from mooltiproxy.config.templates import CONTROL_TOKENS, fitting_templates, one_template, template_word
+from mooltiproxy.config.templates import CONTROL_TOKENS, TARGETS_OWN, fitting_templates, one_template, template_word
 from mooltiproxy.config.validators import (
     Json,
     Word,
     bounds,
     client_path,
+    command,
     expected,
     flag,
     host,
@@ -33,12 +34,13 @@ from mooltiproxy.config.validators import (
     plain_name,
     port,
     seconds,
+    seconds_or_never,
     size,
     suggestion,
     target_name,
     target_path,
     text,
-    url,
+    url_or_port,
     variable_name,
     whole_number,
 )
@@ -171,7 +173,9 @@ def target(known: Known) -> Section:
     """One entry of `targets:`"""
     return Section(
         {
-            Required("url", msg="expected the target's address, it is missing", description="Root or API base"): url,
+            Required(
+                "url", msg="expected the target's address, it is missing", description="Root or API base"
+            ): url_or_port,
             Optional("envkey", description="Environment variable that holds the target's key"): variable(known),
             Optional("key", description="The target's key; better use envkey"): key,
             Optional("preserveMethod", description="Follow redirects with method and body kept (false)"): flag,
@@ -190,10 +194,42 @@ def target(known: Known) -> Section:
             Optional("mapping", description="Client paths, and what becomes of each"): Entries(
                 client_path, SectionOr(entry(known), entry_word)
             ),
+            Optional("run", description="How its server is started, when it is asked"): run(known),
             **_rendering(known),
         },
         check=lambda section: is_of_use(section, known),
     )
+
+
+def run(known: Known) -> Section:
+    """`run:` of a target."""
+    return Section(
+        {
+            Required(
+                "command", msg="expected the command that starts the server, it is missing", description="No shell"
+            ): command,
+            Optional("cwd", description="Folder to start it in (that of the configuration file)"): Checked(
+                text, lambda path: there_is(path, known.folder)
+            ),
+            Optional("env", description="Environment variables beside the proxy's own"): Entries(variable_name, piece),
+            Optional("ready", description="Path that answers 200 once it takes requests (/health)"): target_path,
+            Optional("ready_timeout", description="How long a start may take (60); 0: any time"): limit,
+            Optional("stop_timeout", description="Time to end after SIGTERM, then SIGKILL (10)"): seconds,
+            Optional("unload_after", description="Idle time after which it is stopped; -1: never (900)"): (
+                seconds_or_never
+            ),
+            Optional("group", description="Of the servers of a group one runs at a time"): plain_name,
+            Optional("max_waiting", description="Requests that may wait for it to start (512)"): whole_number(1),
+            Optional("max_wait", description="How long each may wait (600)"): seconds,
+        }
+    )
+
+
+def there_is(path: str, folder: Path | None) -> str:
+    """A folder that is there; raises Invalid."""
+    if folder is not None and not (folder / path).is_dir():
+        raise Invalid("there is no such folder")
+    return path
 
 
 def client_key(known: Known) -> Section:
@@ -403,9 +439,35 @@ def is_of_use(section: Mapping[str, Any], known: Known) -> Iterator[Invalid]:
     """A target needs `mapping` or `speaks`, or nobody can reach it; dialects of an entry must fit together."""
     if not section.get("mapping") and not section.get("speaks"):
         yield Invalid("expected `speaks:` (the API of the target) or entries under `mapping:`, both are missing")
+    yield from fitting_run(section)
     if known.dialects is not None:
         yield from fitting_pairs(known.dialects, section)
     yield from fitting_templates(known.templates, section)
+
+
+def fitting_run(section: Mapping[str, Any]) -> Iterator[Invalid]:
+    """A port is picked for a server that is started here; its template is named, for it is not always there to tell."""
+    if "run" not in section:
+        if PORT in str(section.get("url")):
+            yield Invalid(f"{PORT} is for targets with `run:`, whose server the proxy starts", ["url"])
+        return
+    for path, one in [([], section), *((["mapping", name], entry) for name, entry in _entries_of(section))]:
+        if one.get("template") == TARGETS_OWN:
+            yield Invalid(
+                "expected a template by name or file: the server of `run:` is not always there", [*path, "template"]
+            )
+    written = section["run"] if isinstance(section["run"], Mapping) else {}
+    texts = (written.get("command"), *(written["env"].values() if isinstance(written.get("env"), Mapping) else ()))
+    if PORT in str(section.get("url")) and "command" in written and not any(PORT in str(text) for text in texts):
+        yield Invalid(f"expected {PORT} in `command` or `env`, so that the server listens where `url` says", ["run"])
+
+
+def _entries_of(section: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The entries of `mapping:` that are sections."""
+    mapping = section.get("mapping")
+    for name, one in mapping.items() if isinstance(mapping, Mapping) else ():
+        if isinstance(one, Mapping):
+            yield name, one
 
 
 def has_one_prompt(section: Mapping[str, Any]) -> Iterator[Invalid]:

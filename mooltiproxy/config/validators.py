@@ -8,13 +8,14 @@ import difflib
 import ipaddress
 import math
 import re
+import shlex
 from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
 from voluptuous import Invalid
 
-from mooltiproxy.config.model import Network
+from mooltiproxy.config.model import PORT, Network
 
 Json = dict[str, Any]
 
@@ -262,6 +263,36 @@ def url(value: Any) -> str:
     if not _URL_PATH.fullmatch(parts.path) or _has_dot_segments(parts.path):
         raise Invalid(f"expected {what}, of plain characters and without /./ or /../")
     return f"{parts.scheme}://{parts.netloc.rstrip(':')}{parts.path.rstrip('/')}"
+
+
+@word(url.json)
+def url_or_port(value: Any) -> str:
+    """The same; its port may be left to be picked."""
+    if not isinstance(value, str) or not re.fullmatch(r"[^/]*//[^/]*:\$\{port\}(/.*)?", value):
+        return str(url(value))
+    return str(url(value.replace(PORT, "65535", 1))).replace("65535", PORT, 1)
+
+
+@word({"type": "string", "minLength": 1})
+def command(value: Any) -> tuple[str, ...]:
+    """A command's words, cut as a shell does, which has nothing else to do with it."""
+    if not isinstance(value, str):
+        raise expected("a command and its arguments", value)
+    try:
+        words = tuple(shlex.split(value))
+    except ValueError:
+        raise Invalid("expected a command whose quotes are all closed") from None
+    if not words:
+        raise expected("a command and its arguments", value)
+    if "\0" in value:
+        raise Invalid("expected a command without NUL characters")
+    return words
+
+
+@word({"anyOf": [*seconds.json["anyOf"], {"const": -1}]})
+def seconds_or_never(value: Any) -> float | None:
+    """A duration; -1 is for ever, None."""
+    return None if value == -1 and not isinstance(value, bool) or value == "-1" else seconds(value)
 
 
 def _is_host(hostname: str) -> bool:

@@ -7,6 +7,7 @@ one JSON line per event: `request` (method, path, headers, body), `started`, the
 
 import argparse
 import asyncio
+import os
 import signal
 import sys
 import time
@@ -71,6 +72,7 @@ class ToyServer:
         self._model = LanguageModel(TEXT.read_text(encoding="utf-8"))
         self._log = Log(options.log)
         self._numbers = count(1)
+        self._loaded = time.monotonic() + options.load_time
 
     def application(self) -> web.Application:
         """The routes."""
@@ -90,6 +92,8 @@ class ToyServer:
     ) -> web.StreamResponse:
         number = request[NUMBER] = next(self._numbers)
         self._log.write("request", number, **await _facts(request))
+        if time.monotonic() < self._loaded:
+            return _json({"error": "the toy is loading", "error_type": ERROR_TYPES[503]}, 503)
         try:
             response = await handler(request)
         except (asyncio.CancelledError, ConnectionResetError):
@@ -169,6 +173,8 @@ class ToyServer:
             async for step in self._paced(generation, response):
                 await response.write(_event(generation.event(step)))
                 sent += 1
+                if sent == self._options.crash_after:
+                    _crash("the toy was told to crash in an answer")
         except (Invalid, GenerationFailed) as error:
             request[ENDED] = "failed"
             await response.write(_event(_error_body(error)))
@@ -210,6 +216,11 @@ class ToyServer:
         status = self._options.status
         kind = ERROR_TYPES.get(status, "unknown")
         return _json({"error": f"the toy was told to answer {status}", "error_type": kind}, status)
+
+
+def _crash(last_words: str) -> None:
+    print(last_words, file=sys.stderr, flush=True)
+    os._exit(1)
 
 
 async def _facts(request: web.Request) -> dict[str, Any]:
@@ -306,6 +317,9 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--cut-after", type=int, metavar="N", help="cut the connection after N tokens")
     parser.add_argument("--fail-after", type=int, metavar="N", help="fail with an error after N tokens")
     parser.add_argument("--status", type=int, metavar="CODE", help="answer every generation with this error status")
+    parser.add_argument("--load-time", type=float, default=0.0, metavar="SECONDS", help="answer 503 for so long")
+    parser.add_argument("--crash-loading", action="store_true", help="crash when that time is over")
+    parser.add_argument("--crash-after", type=int, metavar="N", help="crash after N tokens of a stream")
     parser.add_argument("--ignore-sigterm", action="store_true", help="only SIGKILL ends it")
     parser.add_argument("--log", type=Path, metavar="FILE", help="append one JSON line per event")
     return parser.parse_args(argv)
@@ -327,6 +341,8 @@ async def _serve(options: argparse.Namespace) -> None:
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", options.port, backlog=1024).start()
+        if options.crash_loading:
+            asyncio.get_running_loop().call_later(options.load_time, _crash, "the toy was told to crash while loading")
         print(f"listening on http://127.0.0.1:{runner.addresses[0][1]}", flush=True)
         await stop.wait()
     finally:

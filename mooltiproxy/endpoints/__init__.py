@@ -4,8 +4,12 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from mooltiproxy.config.model import Config
 from mooltiproxy.endpoints.health import live, ready
 from mooltiproxy.endpoints.metrics import metrics
+from mooltiproxy.endpoints.status import status
+from mooltiproxy.endpoints.unload import unload
+from mooltiproxy.engines.owner import Engines
 from mooltiproxy.metrics import Metrics
 
 Endpoint = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -18,6 +22,14 @@ OPEN: dict[str, Endpoint] = {
 """Those that need no key."""
 
 
-def endpoints(counted: Metrics) -> dict[str, Endpoint]:
+def endpoints(config: Config, counted: Metrics, engines: Engines) -> dict[str, Endpoint]:
     """All of them, by path."""
-    return {**OPEN, "/-/metrics": metrics(counted)}
+    shown, stopped = status(config, engines), unload(config, engines)
+    return {
+        **OPEN,
+        "/-/metrics": metrics(counted, engines),
+        "/-/status": shown,
+        "/status": shown,
+        "/-/unload": stopped,
+        "/unload": stopped,
+    }

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from mooltiproxy.engines.owner import Engines, Shown
+from mooltiproxy.engines.schedule import State
 from mooltiproxy.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -14,31 +16,32 @@ if TYPE_CHECKING:
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def metrics(counted: Metrics) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
-    """An endpoint that shows these."""
+def metrics(counted: Metrics, engines: Engines) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
+    """An endpoint that shows these, and how the engines are."""
 
     async def endpoint(request: web.BaseRequest) -> web.StreamResponse:
         # In a thread, because the first call imports the library, which takes longer than a stream may wait.
-        body = await asyncio.to_thread(rendered, counted.copied())
+        body = await asyncio.to_thread(rendered, counted.copied(), engines.states())
         return web.Response(body=body, headers={"content-type": MEDIA_TYPE})
 
     return endpoint
 
 
-def rendered(counted: Metrics) -> bytes:
+def rendered(counted: Metrics, engines: Mapping[str, Shown]) -> bytes:
     """The text; format: prometheus.io/docs/instrumenting/exposition_formats."""
     from prometheus_client import CollectorRegistry, generate_latest
 
     registry = CollectorRegistry()
-    registry.register(_Collected(counted))
+    registry.register(_Collected(counted, engines))
     return generate_latest(registry)
 
 
 class _Collected:
-    """The counters as the library wants them."""
+    """The counters, and how the engines are, as the library wants them."""
 
-    def __init__(self, counted: Metrics) -> None:
+    def __init__(self, counted: Metrics, engines: Mapping[str, Shown]) -> None:
         self._counted = counted
+        self._engines = engines
 
     def collect(self) -> Iterator["Metric"]:
         """Called by the library."""
@@ -54,6 +57,27 @@ class _Collected:
             ("target", "class"),
             self._counted.dropped,
         )
+        yield _family(
+            "mooltiproxy_engine_starts",
+            "Starts of model servers by the proxy that got ready or failed, and servers that crashed later",
+            ("target", "outcome"),
+            self._counted.starts,
+        )
+        ready = {name: one.state is State.READY for name, one in self._engines.items()}
+        yield _gauge("mooltiproxy_engine_ready", "Whether a target's model server takes requests", ready)
+        flying = {name: one.in_flight for name, one in self._engines.items()}
+        yield _gauge("mooltiproxy_engine_in_flight", "Requests that a target's model server is answering", flying)
+        waiting = {name: one.waiting for name, one in self._engines.items()}
+        yield _gauge("mooltiproxy_engine_waiting", "Requests that wait for a target's model server", waiting)
+
+
+def _gauge(name: str, text: str, values: Mapping[str, int]) -> "Metric":
+    from prometheus_client.core import GaugeMetricFamily
+
+    family = GaugeMetricFamily(name, text, labels=("target",))
+    for target, value in sorted(values.items()):
+        family.add_metric((target,), value)
+    return family
 
 
 def _family(name: str, text: str, labels: tuple[str, ...], counts: Mapping[Any, int]) -> "Metric":

@@ -6,7 +6,8 @@ ways, a client that leaves cancels `forward`, and every exit gives the connectio
 """
 
 import asyncio
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable, Mapping
 
 from aiohttp import HttpVersion10, web
 
@@ -17,6 +18,7 @@ from mooltiproxy.mapping.dialect import Dialect
 from mooltiproxy.metrics import Metrics
 from mooltiproxy.upstream.answer import AnswerWriter, Forwarded
 from mooltiproxy.upstream.connection import Connection
+from mooltiproxy.upstream.gate import Gate, Pass, held, keep_alive_in
 from mooltiproxy.upstream.relay import Relay
 from mooltiproxy.upstream.request import Plan, path_at_target, request_head
 from mooltiproxy.upstream.session import Origin, Session
@@ -24,6 +26,8 @@ from mooltiproxy.upstream.session import Origin, Session
 WHOLE_BODY = 256 * 1024
 """Bytes up to which a request body is read before a connection is taken; larger ones are streamed."""
 MAX_REDIRECTS = 5
+FIRST_SIGN, LATER_SIGNS = 1.5, 5.0
+"""Seconds until a streaming client gets a sign of life while its server starts, and between the later ones."""
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 
 
@@ -31,8 +35,14 @@ class Forwarder:
     """Forwards requests to the targets of one configuration over one session."""
 
     def __init__(
-        self, config: Config, session: Session, dialect_of: Callable[[str], Dialect], metrics: Metrics
+        self,
+        config: Config,
+        session: Session,
+        dialect_of: Callable[[str], Dialect],
+        metrics: Metrics,
+        gates: Mapping[str, Gate],
     ) -> None:
+        """`gates` are those of the targets whose servers the proxy starts itself, by the target's name."""
         self._plans = {
             (target.name, _name(entry.dialect)): Plan.of(target, entry.dialect)
             for target in config.targets.values()
@@ -42,6 +52,7 @@ class Forwarder:
         self._session = session
         self._dialect_of = dialect_of
         self._metrics = metrics
+        self._gates = gates
         self._loop = asyncio.get_running_loop()
 
     async def forward(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -51,13 +62,55 @@ class Forwarder:
         if route is None:
             raise NotFound("nothing routed this request: `routing` is missing from `middlewares:`")
         plan = self._plans[route.target.name, _name(route.entry.dialect)]
-        path, body = await self._prepared(exchange, plan)
+        gate = self._gates.get(route.target.name)
+        path, body = await self._prepared(exchange, plan, whole=gate is not None)
         writer = _writer(request)
-        place = plan.origin, path
         try:
-            return await self._answered(exchange, writer, plan, place, body)
+            if gate is not None:
+                return await self._through(gate, exchange, writer, plan, path, body)
+            return await self._answered(exchange, writer, plan, (plan.origin, path), body)
         finally:
             self._count(exchange, route.target.name)
+
+    async def _through(
+        self, gate: Gate, exchange: Exchange, writer: AnswerWriter, plan: Plan, path: str, body: bytes | None
+    ) -> web.StreamResponse:
+        """Wait at a target's gate until its server runs, then ask it; the request counts until its last byte."""
+        way = gate.ask(keep_alive_in(await exchange.body()))
+        try:
+            origin = way.origin or await self._waited(exchange, writer, plan, path, way, body)
+            if origin is None:  # the error is in the stream already
+                return Forwarded(exchange.status, keep_alive=writer.keep_alive)
+            return await self._answered(exchange, writer, plan, (origin, path), body)
+        finally:
+            way.leave()
+
+    async def _waited(
+        self, exchange: Exchange, writer: AnswerWriter, plan: Plan, path: str, way: Pass, body: bytes | None
+    ) -> Origin | None:
+        """Where to ask once the server runs; meanwhile a streaming client gets its API's signs of life.
+
+        None where waiting came to nothing and the client has been told so in its stream; else raises NotRunning.
+        """
+        if exchange.translated is None:
+            exchange.held = held(exchange, body)
+        relay = self._relay(exchange, writer, plan, (plan.origin, path))
+        pulse = self._pulse(exchange, relay, FIRST_SIGN, LATER_SIGNS)
+        try:
+            return await way.wait()
+        except ProxyError as error:
+            if error.retry_after is not None and not writer.started:
+                exchange.headers.append((b"retry-after", b"%d" % error.retry_after))
+            relay.give_up(error)
+        finally:
+            if pulse is not None:
+                pulse.stop()
+            if not writer.started:
+                exchange.held = None
+            exchange.sent = writer.sent
+            relay.release()
+        _raise(relay)
+        return None
 
     async def _answered(
         self, exchange: Exchange, writer: AnswerWriter, plan: Plan, place: tuple[Origin, str], body: bytes | None
@@ -81,8 +134,8 @@ class Forwarder:
         elif exchange.translated is not None and exchange.translated.repairs:
             self._metrics.repaired(target, frozenset(exchange.translated.repairs))
 
-    async def _prepared(self, exchange: Exchange, plan: Plan) -> tuple[str, bytes | None]:
-        """The path to ask at, and the body where it is whole; None where it is to be streamed."""
+    async def _prepared(self, exchange: Exchange, plan: Plan, *, whole: bool) -> tuple[str, bytes | None]:
+        """The path to ask at, and the body where it is whole; None where it may be streamed, and is."""
         route = exchange.route
         assert route is not None
         translated = exchange.translated
@@ -92,7 +145,7 @@ class Forwarder:
         length = exchange.request.content_length
         small = length is not None and length <= WHOLE_BODY
         needed_twice = plan.follow_redirects or route.entry.fallback is not None
-        if small or needed_twice or exchange.body_is_whole or not exchange.request.can_read_body:
+        if whole or small or needed_twice or exchange.body_is_whole or not exchange.request.can_read_body:
             return path, await exchange.body()
         return path, None
 
@@ -109,8 +162,9 @@ class Forwarder:
         """
         request = exchange.request
         origin, path = place
+        fields = request.raw_headers if exchange.held is None else _uncompressed(request.raw_headers)
         head = request_head(
-            plan, origin, path, request.method, request.raw_headers, exchange.translated, body, request.content_length
+            plan, origin, path, request.method, fields, exchange.translated, body, request.content_length
         )
         relay = self._relay(exchange, writer, plan, place)
         connection = await self._connected(relay, origin)
@@ -163,12 +217,16 @@ class Forwarder:
                 connection.close()
             relay.release()
 
-    def _pulse(self, exchange: Exchange, relay: Relay) -> "Pulse | None":
-        """What keeps a streaming client awake while the target is silent; None where nothing can or should."""
-        translated, route = exchange.translated, exchange.route
+    def _pulse(
+        self, exchange: Exchange, relay: Relay, first: float = math.inf, later: float = math.inf
+    ) -> "Pulse | None":
+        """What keeps a streaming client awake while the target is silent; None where nothing can or should. The times
+        are `keepalive` of the target, or less where that is said."""
+        translated, route = exchange.translated or exchange.held, exchange.route
         if translated is None or route is None or not translated.keepalive or not route.target.keepalive:
             return None
-        return Pulse(self._loop, relay, route.target.keepalive)
+        every = route.target.keepalive
+        return Pulse(self._loop, relay, min(every, first), min(every, later))
 
     async def _upload(self, exchange: Exchange, connection: Connection, relay: Relay) -> None:
         """Stream the client's body; its errors end the exchange."""
@@ -184,14 +242,14 @@ class Forwarder:
 
 
 class Pulse:
-    """Asks a relay for a keep-alive whenever nothing was written for `every` seconds."""
+    """Asks a relay for a keep-alive whenever nothing was written for `every` seconds, the first time for `first`."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, relay: Relay, every: float) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, relay: Relay, first: float, every: float) -> None:
         self._loop = loop
         self._relay = relay
         self._every = every
         self._seen = 0
-        self._timer = loop.call_later(every, self._beat)
+        self._timer = loop.call_later(first, self._beat)
 
     def stop(self) -> None:
         """No more."""
@@ -215,6 +273,12 @@ def _writer(request: web.BaseRequest) -> AnswerWriter:
         is_head=request.method == "HEAD",
         keep_alive=request.keep_alive,
     )
+
+
+def _uncompressed(fields: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """The fields of a request whose answer goes on with a stream that has begun already."""
+    kept = [(name, value) for name, value in fields if name.lower() != b"accept-encoding"]
+    return [*kept, (b"accept-encoding", b"identity")]
 
 
 def _raise(relay: Relay) -> None:

@@ -12,6 +12,7 @@ from mooltiproxy.errors import EndpointMissing, InternalError, ProxyError, Upstr
 from mooltiproxy.exchange import Exchange
 from mooltiproxy.mapping.answers import AnswerTranslator
 from mooltiproxy.mapping.dialect import Dialect
+from mooltiproxy.mapping.translate import Translated
 from mooltiproxy.mapping.upstream_errors import read_error
 from mooltiproxy.upstream import headers
 from mooltiproxy.upstream.answer import AnswerWriter
@@ -73,7 +74,7 @@ class Relay:
     def head(self, status: int, fields: headers.Fields) -> None:
         """Decide by the head what the body is: passed on, translated, an error to be read, or a redirect to follow."""
         self._status, self._fields = status, fields
-        translated = self._exchange.translated
+        translated = self._shape if self.writer.started else self._exchange.translated
         try:
             if status in REDIRECTS and self._follow and self._found_redirect(fields):
                 self._take, self._close = _ignore, _nothing
@@ -127,6 +128,16 @@ class Relay:
         if self._exchange.watch is not None:
             self._watch(self._exchange.watch)
 
+    def _go_on(self) -> None:
+        """Pass on the body of a stream whose head the client has already, for a sign of life."""
+        encoding = headers.value_of(self._fields, b"content-encoding") or b"identity"
+        expected = self._shape.media_type.partition(";")[0] if self._shape else ""
+        if headers.media_type(self._fields) != expected or encoding.lower() != b"identity":
+            raise UpstreamBroken("the target answered with something else where a stream was expected")
+        self._exchange.held = None  # from now on nothing may be put between the target's bytes
+        if self._exchange.watch is not None:
+            self._watch(self._exchange.watch)
+
     def _watch(self, watch: Callable[[bytes], None]) -> None:
         encoding = headers.value_of(self._fields, b"content-encoding") or b""
         if is_readable(headers.media_type(self._fields), encoding.decode("latin-1")):
@@ -141,6 +152,9 @@ class Relay:
         self.writer.start(status, fields + self._exchange.headers, length)
 
     def _start_translation(self, translator: AnswerTranslator | None) -> None:
+        if translator is None and self.writer.started:
+            self._go_on()
+            return
         if translator is None:
             self._pass_on()
             return
@@ -185,13 +199,18 @@ class Relay:
 
     def keep_alive(self) -> None:
         """Show a streaming client that its answer is still to come; from then on errors are told in the stream."""
-        translated = self._exchange.translated
+        translated = self._shape
         if translated is None or self.done.done() or self.writer.paused:
             return
         if not self.writer.started:
             self._start_translated(translated.media_type, None)
         self.writer.write(translated.keepalive)
         self.writer.flush()
+
+    @property
+    def _shape(self) -> Translated | None:
+        """What is known of the client's stream beside the target's answer."""
+        return self._exchange.translated or self._exchange.held
 
     def _guarded(self, function: Callable[..., bytes], *arguments: Any) -> bytes:
         """A translator's result; a fault of ours in it is an InternalError, not a crash in the parser."""
@@ -241,7 +260,7 @@ class Relay:
         error = self._error()
         if self._status == 405 or not (error.code or "model" in str(error).lower()):
             raise EndpointMissing("the target does not have this path")
-        if self._exchange.translated is not None:
+        if self._exchange.translated is not None or self.writer.started:
             self._raise_error()
         self._pass_on()
         self.writer.write(bytes(self._error_body))
@@ -291,7 +310,7 @@ class Relay:
             self._settle(error)
 
     def _break_off(self, error: ProxyError) -> None:
-        translated = self._exchange.translated
+        translated = self._shape
         if translated is None or not translated.streaming:
             self.writer.flush()
             self.writer.abort()

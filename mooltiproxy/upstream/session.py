@@ -3,10 +3,11 @@
 import asyncio
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from mooltiproxy.config.model import PORT
 from mooltiproxy.errors import UpstreamTimeout, UpstreamUnreachable
 from mooltiproxy.upstream.connection import Connection
 
@@ -20,7 +21,8 @@ theirs after 5; public clouds keep theirs for minutes, and there a new TLS hands
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where connections go. `base` is the path prefix of the target's url, without a trailing slash."""
+    """Where connections go. `base` is the path prefix of the target's url, without a trailing slash; `port` is 0 where
+    it is picked only when the server is started."""
 
     host: str
     port: int
@@ -36,10 +38,16 @@ class Origin:
     @classmethod
     def of(cls, url: str) -> "Origin":
         """The origin of a target's url, which the configuration has validated."""
-        parts = urlsplit(url)
+        parts = urlsplit(url.replace(PORT, "0", 1))
         tls = parts.scheme == "https"
         host = parts.hostname or ""
+        if PORT in url:
+            return cls(host, 0, tls, parts.netloc.removesuffix("0") + PORT, parts.path.rstrip("/"))
         return cls(host, parts.port or (443 if tls else 80), tls, parts.netloc, parts.path.rstrip("/"))
+
+    def at(self, port: int) -> "Origin":
+        """The same with the port that was picked, if one has to be."""
+        return self if self.port else replace(self, port=port, authority=self.authority.replace(PORT, str(port)))
 
 
 class Session(Protocol):

@@ -69,7 +69,7 @@ def test_the_templates_examples_load_too(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(uncommented())
     config = load(file, {"MOOLTIPROXY_KEY": "x", "OPENAI_API_KEY": "y", "BOB_KEY": "z"})
-    assert config.targets.keys() == {"local", "tgi", "openai", "elsewhere"}
+    assert config.targets.keys() == {"local", "tgi", "own", "openai", "elsewhere"}
     assert config.system.tls is not None and config.system.tls.client_ca is not None
 
 

@@ -14,6 +14,9 @@ BAD: dict[str, tuple[Any, ...]] = {
     "port": (None, True, False, -1, 65536, 80.0, "", "http", "٣", "-1", "80 ", [80]),
     "seconds": (None, True, -1, float("nan"), float("inf"), "", "s", "5 s", "-5s", "1e3", "5w", [5]),
     "limit": (None, True, -1, "", "soon"),
+    "seconds_or_never": (None, True, -2, "", "never", "-1s"),
+    "command": (*NOT_TEXT, "", "  ", "serve 'm", "serve \0"),
+    "url_or_port": (None, "${port}", "http://${port}", "http://h:${port}1", "http://h:${p}", "ftp://h:${port}"),
     "size": (None, True, 0, -1, 1.5, "", "0", "0MB", "64 mebibytes", "MB", "-1kB", [1]),
     "network": (
         *NOT_TEXT,
@@ -77,6 +80,13 @@ GOOD: dict[str, tuple[tuple[Any, Any], ...]] = {
     "seconds": ((0, 0.0), (30, 30.0), (0.5, 0.5), ("30", 30.0), ("500ms", 0.5), ("1.5s", 1.5), ("5m", 300.0)),
     "limit": ((0, None), (30, 30.0), ("0s", None), ("500ms", 0.5)),
     "size": ((1, 1), ("1024", 1024), ("10MB", 10_000_000), ("64MiB", 67_108_864), ("1.5 kB", 1500), ("1gib", 2**30)),
+    "seconds_or_never": ((-1, None), ("-1", None), (0, 0.0), ("5m", 300.0)),
+    "command": (("a", ("a",)), ("a --m 'b c' $D | e", ("a", "--m", "b c", "$D", "|", "e"))),
+    "url_or_port": (
+        ("http://h:8000/", "http://h:8000"),
+        ("http://127.0.0.1:${port}", "http://127.0.0.1:${port}"),
+        ("http://[::1]:${port}/v1/", "http://[::1]:${port}/v1"),
+    ),
     "network": (
         ("192.0.2.7", ip_network("192.0.2.7/32")),
         ("10.0.0.0/8", ip_network("10.0.0.0/8")),

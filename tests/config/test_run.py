@@ -1,0 +1,82 @@
+"""`run:` of a target."""
+
+from pathlib import Path
+
+import pytest
+
+from mooltiproxy.config.model import Run
+from tests.config.writing import loaded, only_problem
+
+TARGET = """\
+targets:
+  default: one
+  one:
+    url: http://127.0.0.1:${{port}}/v1
+    speaks: openai
+    run: {run}
+"""
+
+
+def run_of(folder: Path, run: str, **environ: str) -> Run:
+    found = loaded(folder, TARGET.format(run=run), **environ).targets["one"].run
+    assert found is not None
+    return found
+
+
+def test_only_the_command_must_be_there(tmp_path: Path) -> None:
+    run = run_of(tmp_path, '{command: "serve --port ${port}"}')
+    assert run == Run(("serve", "--port", "${port}"), tmp_path)
+
+
+def test_every_key_is_read(tmp_path: Path) -> None:
+    (tmp_path / "server").mkdir()
+    keys = (
+        '{command: "serve \'a b\'", cwd: server, env: {PORT: "${port}"}, ready: /ready, ready_timeout: 5m, '
+        "stop_timeout: 3, unload_after: -1, group: gpu0, max_waiting: 5, max_wait: 30}"
+    )
+    env = {"PORT": "${port}"}
+    expected = Run(("serve", "a b"), tmp_path / "server", env, "/ready", 300.0, 3.0, None, "gpu0", 5, 30.0)
+    assert run_of(tmp_path, keys) == expected
+
+
+def test_variables_are_filled_in_and_the_port_is_left_even_where_one_has_its_name(tmp_path: Path) -> None:
+    run = run_of(tmp_path, '{command: "${SERVER} --port ${port}"}', SERVER="serve", port="5")
+    assert run.command == ("serve", "--port", "${port}")
+    assert (
+        loaded(tmp_path, TARGET.format(run='{command: "a ${port}"}')).targets["one"].url == "http://127.0.0.1:${port}"
+    )
+
+
+def test_a_target_without_run_takes_its_port_from_the_environment(tmp_path: Path) -> None:
+    text = TARGET.format(run="").replace("    run: \n", "")
+    assert loaded(tmp_path, text, port="5").targets["one"].url == "http://127.0.0.1:5"
+
+
+def test_the_command_and_its_variables_are_kept_out_of_reprs(tmp_path: Path) -> None:
+    run = run_of(tmp_path, '{command: "serve --key hidden ${port}", env: {KEY: hidden}}')
+    assert "hidden" not in repr(run)
+
+
+@pytest.mark.parametrize(
+    ("run", "message"),
+    [
+        ("{cwd: .}", "expected the command that starts the server, it is missing"),
+        ('{command: "a ${port}", comand: b}', "unknown key: did you mean `command`?"),
+        ('{command: "a \'${port}"}', "expected a command whose quotes are all closed"),
+        ('{command: "a ${port}", cwd: nowhere}', "there is no such folder"),
+        ('{command: "a ${port}", ready: health}', "expected a path of plain characters that begins with /"),
+        ('{command: "a ${port}", unload_after: -2}', "not negative"),
+        ('{command: "a ${port}", env: {A: 1}}', "expected text, got a number: put it in quotes"),
+        ("{command: serve --port 8000}", "expected ${port} in `command` or `env`"),
+        ('{command: "${NOWHERE} ${port}"}', "${NOWHERE} is not set in the environment"),
+    ],
+)
+def test_what_is_wrong_is_told(tmp_path: Path, run: str, message: str) -> None:
+    assert message in only_problem(tmp_path, TARGET.format(run=run)).message
+
+
+def test_what_needs_a_server_that_is_there_is_refused(tmp_path: Path) -> None:
+    good = TARGET.format(run='{command: "a ${port}"}')
+    assert "is not there to be asked" in only_problem(tmp_path, good.replace("openai", "auto")).message
+    named = good + "    template: target\n"
+    assert "by name or file" in only_problem(tmp_path, named).message

@@ -1,0 +1,297 @@
+"""Model servers on demand: the proxy, real servers that it starts, and clients."""
+
+import asyncio
+import random
+import re
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from mooltiproxy.engines import owner
+from tests.servers.engines import BODY, asked, engines, processes, toy_target
+from tests.servers.proxy import BEARER, Proxy, proxy
+
+
+async def generated(running: Proxy, target: str, **fields: Any) -> tuple[int, Any]:
+    async with running.client.post("/generate", json={**BODY, **fields}, headers={"target": target}) as response:
+        return response.status, orjson.loads(await response.read())
+
+
+async def shown(running: Proxy, target: str) -> dict[str, Any]:
+    async with running.client.get("/-/status") as response:
+        assert response.status == 200
+        targets: list[dict[str, Any]] = orjson.loads(await response.read())["targets"]
+    return next(one for one in targets if one["target"] == target)
+
+
+async def until(running: Proxy, target: str, seconds: float = 5.0, **wanted: Any) -> dict[str, Any]:
+    """The status of a target once it is like this."""
+    async with asyncio.timeout(seconds):
+        while True:
+            found = await shown(running, target)
+            if wanted.items() <= found.items():
+                return found
+            await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def running_engines(folder: Path, **targets: dict[str, Any]) -> AsyncIterator[Proxy]:
+    """The proxy with these targets; no process of theirs is left at the end."""
+    marker = str(folder)
+    for target in targets.values():
+        target["run"]["command"] += f" --log {folder}/toy.jsonl" if "--log" not in target["run"]["command"] else ""
+    async with proxy(engines(**targets), folder) as running:
+        yield running
+    assert list(processes(marker)) == []
+
+
+async def test_a_request_starts_the_server_and_is_answered(tmp_path: Path) -> None:
+    async with running_engines(tmp_path, toy=toy_target()) as running:
+        assert (await shown(running, "toy"))["state"] == "stopped"
+        status, answer = await generated(running, "toy")
+        assert (status, "generated_text" in answer) == (200, True)
+        found = await shown(running, "toy")
+        assert (found["state"], found["in_flight"], found["waiting"], found["models"]) == ("ready", 0, 0, ["toy"])
+        assert found["pid"] in processes(str(tmp_path))
+
+
+async def test_fifty_requests_at_once_start_one_server(tmp_path: Path) -> None:
+    async with running_engines(tmp_path, toy=toy_target("--load-time", "0.3")) as running:
+        answers = await asyncio.gather(*(generated(running, "toy") for _ in range(50)))
+        assert {status for status, _ in answers} == {200}
+        async with running.client.get("/-/metrics") as response:
+            text = await response.text()
+    assert 'mooltiproxy_engine_starts_total{outcome="ready",target="toy"} 1.0' in text
+    assert 'mooltiproxy_engine_ready{target="toy"} 1.0' in text
+
+
+async def test_a_server_that_dies_while_loading_answers_with_its_last_words(tmp_path: Path) -> None:
+    async with running_engines(tmp_path, toy=toy_target("--crash-loading", "--load-time", "0.1")) as running:
+        async with running.client.post("/v1/messages", json=MESSAGES) as response:
+            assert (response.status, response.headers["retry-after"]) == (503, "2")
+            body = orjson.loads(await response.read())
+        assert body["type"] == "error"
+        assert "the toy was told to crash while loading" in body["error"]["message"]
+        began = time.monotonic()
+        assert (await generated(running, "toy"))[0] == 503
+        assert time.monotonic() - began < 0.5  # it is not started again at once
+        assert "exit code 1" in (await shown(running, "toy"))["error"]
+
+
+async def test_a_command_that_is_not_there_is_told(tmp_path: Path) -> None:
+    target = toy_target()
+    target["run"]["command"] = "no-such-program --port ${port}"
+    async with running_engines(tmp_path, toy=target) as running:
+        status, answer = await generated(running, "toy")
+    assert status == 503
+    assert "`no-such-program` cannot be started: No such file" in answer["error"]
+
+
+async def test_secrets_in_the_last_words_are_masked(tmp_path: Path) -> None:
+    target = toy_target()
+    target["run"]["command"] = "sh -c 'echo key $SECRET and the-target-key on ${port}; exit 3'"
+    target |= {"key": "the-target-key"}
+    target["run"]["env"] = {"SECRET": "very-secret-words"}
+    async with running_engines(tmp_path, toy=target) as running:
+        status, answer = await generated(running, "toy")
+        assert "secret-words" not in str(await shown(running, "toy"))
+    assert status == 503
+    assert "key *** and *** on" in answer["error"]
+
+
+async def test_the_master_key_is_no_server_s_business(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOOLTIPROXY_KEY", "hidden")
+    target = toy_target()
+    target["run"]["command"] = "sh -c 'echo found ${port}:$MOOLTIPROXY_KEY:$OTHER; exit 3'"
+    target["run"]["env"] = {"OTHER": "p${port}"}
+    async with running_engines(tmp_path, toy=target) as running:
+        _, answer = await generated(running, "toy")
+    assert re.search(r"found (\d+)::p\1$", answer["error"])
+
+
+async def test_a_server_that_is_never_ready_is_given_up(tmp_path: Path) -> None:
+    async with running_engines(tmp_path, toy=toy_target("--load-time", "60", ready_timeout=0.5)) as running:
+        status, answer = await generated(running, "toy")
+    assert status == 503
+    assert "/health with 200 within 0.5 s" in answer["error"]
+
+
+async def test_a_server_that_is_deaf_to_sigterm_is_killed_after_its_grace(tmp_path: Path) -> None:
+    async with running_engines(tmp_path, toy=toy_target("--ignore-sigterm", stop_timeout=0.3)) as running:
+        await generated(running, "toy")
+        began = time.monotonic()
+        async with running.client.post("/-/unload") as response:
+            assert orjson.loads(await response.read()) == {"unloaded": ["toy"]}
+        assert 0.3 <= time.monotonic() - began < 2
+        assert (await shown(running, "toy"))["state"] == "stopped"
+
+
+async def test_keep_alive_2_and_the_server_is_gone_within_4_seconds(tmp_path: Path) -> None:
+    async with running_engines(tmp_path, toy=toy_target(), other=toy_target()) as running:
+        await generated(running, "toy", keep_alive=2)
+        await generated(running, "other")
+        found = await shown(running, "toy")
+        assert 1 < found["until"] - time.time() <= 2
+        await until(running, "toy", 4, state="stopped")
+        assert (await shown(running, "other"))["state"] == "ready"
+
+
+async def test_keep_alive_0_of_an_ollama_client_unloads_when_its_answer_ends(tmp_path: Path) -> None:
+    async with running_engines(tmp_path, toy=toy_target()) as running:
+        body = {"model": "toy", "messages": [{"role": "user", "content": "Hi"}], "stream": False, "keep_alive": 0}
+        async with running.client.post("/api/chat", json=body) as response:
+            assert response.status == 200
+        await until(running, "toy", state="stopped")
+
+
+MESSAGES = {"model": "toy", "max_tokens": 5, "messages": [{"role": "user", "content": "Hi"}]}
+CHAT = {"model": "toy", "max_tokens": 5, "stream": True, "messages": [{"role": "user", "content": "Hi"}]}
+
+
+@pytest.mark.parametrize(
+    ("path", "sign", "end"),
+    [
+        ("/v1/chat/completions", b": keep-alive\n\n", b"data: [DONE]\n\n"),
+        ("/v1/messages", b'event: ping\ndata: {"type": "ping"}\n\n', b'data: {"type":"message_stop"}\n\n'),
+    ],
+)
+async def test_a_streaming_client_gets_signs_of_life_while_the_server_starts(
+    tmp_path: Path, path: str, sign: bytes, end: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mooltiproxy.upstream.forward.FIRST_SIGN", 0.1)
+    async with running_engines(tmp_path, toy=toy_target("--load-time", "0.8")) as running:
+        async with running.client.post(path, json=CHAT) as response:
+            assert (response.status, response.content_type) == (200, "text/event-stream")
+            assert await response.content.readexactly(len(sign)) == sign
+            assert (await shown(running, "toy"))["waiting"] == 1
+            rest = await response.read()
+    assert rest.endswith(end)
+    assert b'"error"' not in rest
+
+
+async def test_a_stream_that_passes_gets_signs_of_life_and_then_the_server_s_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mooltiproxy.upstream.forward.FIRST_SIGN", 0.1)
+    async with running_engines(tmp_path, toy=toy_target("--load-time", "0.5")) as running:
+        body = {**BODY, "stream": True}
+        async with running.client.post("/", json=body, headers={"target": "toy"}) as response:
+            text = await response.read()
+    assert text.startswith(b": keep-alive\n\ndata:{")
+    assert b'"generated_text":"' in text
+
+
+async def test_a_failed_start_ends_a_stream_that_has_begun_with_an_error_of_its_api(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mooltiproxy.upstream.forward.FIRST_SIGN", 0.1)
+    async with running_engines(tmp_path, toy=toy_target("--load-time", "0.5", "--crash-loading")) as running:
+        async with running.client.post("/v1/messages", json={**MESSAGES, "stream": True}) as response:
+            assert response.status == 200
+            text = await response.read()
+        assert b"event: error\n" in text
+        assert b"told to crash while loading" in text
+        async with running.client.post("/", json={**BODY, "stream": True}) as response:
+            assert response.status == 503  # now it is known before anything is sent
+
+
+async def test_a_client_that_leaves_is_taken_off_the_queue(tmp_path: Path) -> None:
+    async with running_engines(tmp_path, toy=toy_target("--load-time", "1", log=tmp_path / "a.jsonl")) as running:
+        task = asyncio.ensure_future(generated(running, "toy"))
+        await until(running, "toy", waiting=1)
+        task.cancel()
+        await until(running, "toy", waiting=0, state="starting")
+        await until(running, "toy", state="ready")
+        assert asked(tmp_path / "a.jsonl") == 0
+
+
+async def test_a_full_queue_and_a_long_wait_are_503_with_retry_after(tmp_path: Path) -> None:
+    target = toy_target("--load-time", "3", max_waiting=1, max_wait=0.4)
+    async with running_engines(tmp_path, toy=target) as running:
+        first = asyncio.ensure_future(generated(running, "toy"))
+        await until(running, "toy", waiting=1)
+        async with running.client.post("/v1/chat/completions", json={**CHAT, "stream": False}) as response:
+            assert (response.status, response.headers["retry-after"]) == (503, "1")
+            assert "too many requests wait" in orjson.loads(await response.read())["error"]["message"]
+        status, answer = await first
+        assert (status, "not free in time" in answer["error"]) == (503, True)
+
+
+async def test_a_crash_in_a_stream_is_told_and_the_next_request_starts_the_server_again(tmp_path: Path) -> None:
+    async with running_engines(tmp_path, toy=toy_target("--crash-after", "3")) as running:
+        async with running.client.post("/v1/chat/completions", json=CHAT) as response:
+            text = await response.read()
+        assert b'"error"' in text
+        assert b"[DONE]" not in text
+        assert "told to crash in an answer" in (await until(running, "toy", state="stopped"))["error"]
+        assert (await generated(running, "toy"))[0] == 200
+
+
+async def test_200_requests_for_3_exclusive_servers_are_all_answered_and_never_two_of_them_run(tmp_path: Path) -> None:
+    targets = {name: toy_target(group="gpu") for name in ("a", "b", "c")}
+    async with running_engines(tmp_path, **targets) as running:
+        most = 0
+
+        async def watch() -> None:
+            nonlocal most
+            while True:
+                alive = [pid for pid in processes(f"{tmp_path}/toy.jsonl") if b"guard.py" not in _command(pid)]
+                most = max(most, len(alive))
+                await asyncio.sleep(0.01)
+
+        watching = asyncio.ensure_future(watch())
+        names = random.Random(5).choices(sorted(targets), k=200)
+        gate = asyncio.Semaphore(20)
+
+        async def one(name: str) -> int:
+            async with gate:
+                return (await generated(running, name))[0]
+
+        statuses = await asyncio.gather(*map(one, names))
+        watching.cancel()
+    assert statuses == [200] * 200
+    assert most == 1
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b"guard.py"
+
+
+async def test_status_and_unload_are_for_the_master_key(tmp_path: Path) -> None:
+    data = engines(toy=toy_target()) | {"keys": {"alice": {"envkey": "ALICE"}}}
+    async with proxy(data, tmp_path, ALICE="the-key-of-alice") as running:
+        headers = {"Authorization": "Bearer the-key-of-alice"}
+        for path in ("/status", "/-/status", "/unload"):
+            async with running.client.get(path, headers=headers) as response:
+                assert response.status == 403
+        async with running.client.get("/-/unload", headers=BEARER) as response:
+            assert response.status == 405
+
+
+async def test_unload_names_one_target_or_model(tmp_path: Path) -> None:
+    async with running_engines(tmp_path, a=toy_target(), b=toy_target()) as running:
+        await asyncio.gather(generated(running, "a"), generated(running, "b"))
+        async with running.client.get("/unload?model=a") as response:
+            assert orjson.loads(await response.read()) == {"unloaded": ["a"]}
+        assert (await shown(running, "b"))["state"] == "ready"
+        async with running.client.get("/unload?target=c") as response:
+            assert response.status == 404
+
+
+async def test_a_server_of_somebody_else_at_its_port_is_not_taken_for_it(tmp_path: Path) -> None:
+    port = owner.free_port()
+    listening = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", port)
+    target = toy_target()
+    target["url"] = f"http://127.0.0.1:{port}"
+    async with listening, running_engines(tmp_path, toy=target) as running:
+        status, answer = await generated(running, "toy")
+    assert status == 503
+    assert "another server listens" in answer["error"]

@@ -1,0 +1,423 @@
+"""The schedule alone: no process, and a clock that is turned by hand."""
+
+import math
+import time
+from collections import defaultdict
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mooltiproxy.engines.schedule import (
+    Admit,
+    Decision,
+    Reason,
+    Refuse,
+    Rules,
+    Schedule,
+    Start,
+    State,
+    Stop,
+    Ticket,
+)
+
+
+class Simulation:
+    """A schedule whose decisions are noted; starts and stops end when the test says so."""
+
+    def __init__(self, **rules: Rules) -> None:
+        self.now = 100.0
+        self.schedule = Schedule()
+        self.admitted: list[Ticket] = []
+        self.refused: list[Refuse] = []
+        self.starting: list[str] = []
+        self.stopping: list[str] = []
+        for name, one in rules.items():
+            self.take(self.schedule.configure(name, one, self.now))
+
+    def take(self, decisions: list[Decision]) -> None:
+        for decision in decisions:
+            match decision:
+                case Admit(ticket):
+                    self.admitted.append(ticket)
+                case Refuse():
+                    self.refused.append(decision)
+                case Start(name):
+                    self.starting.append(name)
+                case Stop(name):
+                    self.stopping.append(name)
+                    if name in self.starting:
+                        self.starting.remove(name)
+        self.check()
+
+    def check(self) -> None:
+        groups: dict[str, int] = defaultdict(int)
+        for engine in self.schedule.engines.values():
+            groups[engine.rules.group or f"/{engine.name}"] += engine.is_running
+        assert all(running <= 1 for running in groups.values())
+
+    def state(self, name: str) -> State:
+        return self.schedule.engines[name].state
+
+    def ask(self, name: str, keep_alive: float | None = None) -> Ticket:
+        ticket = Ticket(name, keep_alive)
+        self.take(self.schedule.ask(ticket, self.now))
+        return ticket
+
+    def leave(self, ticket: Ticket) -> None:
+        if ticket in self.admitted:
+            self.admitted.remove(ticket)
+        self.take(self.schedule.leave(ticket, self.now))
+
+    def started(self, name: str) -> None:
+        self.starting.remove(name)
+        self.take(self.schedule.started(name, self.now))
+
+    def failed(self, name: str) -> None:
+        self.starting.remove(name)
+        self.take(self.schedule.failed(name, self.now))
+
+    def ended(self, name: str) -> None:
+        if name in self.stopping:
+            self.stopping.remove(name)
+        self.take(self.schedule.ended(name, self.now))
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass, with every alarm on the way."""
+        end = self.now + seconds
+        while (alarm := self.schedule.alarm) is not None and alarm <= end:
+            self.now = max(self.now, alarm)
+            self.take(self.schedule.tick(self.now))
+        self.now = end
+
+    def running(self, name: str, start: float = 2.0) -> Ticket:
+        """Ask an engine and start it; the request."""
+        ticket = self.ask(name)
+        self.wait(start)
+        self.started(name)
+        return ticket
+
+
+ONE = Rules(group="gpu", unload_after=900)
+
+
+def test_the_first_request_starts_the_engine_and_those_behind_it_share_the_start() -> None:
+    sim = Simulation(a=ONE)
+    tickets = [sim.ask("a") for _ in range(3)]
+    assert (sim.starting, sim.admitted) == (["a"], [])
+    sim.started("a")
+    assert sim.admitted == tickets
+
+
+def test_an_engine_that_is_ready_admits_at_once() -> None:
+    sim = Simulation(a=ONE)
+    first = sim.running("a")
+    second = sim.ask("a")
+    assert sim.admitted == [first, second]
+
+
+def test_a_failed_start_refuses_all_who_wait_and_is_not_tried_again_at_once() -> None:
+    sim = Simulation(a=ONE)
+    tickets = [sim.ask("a") for _ in range(50)]
+    sim.failed("a")
+    assert [refused.ticket for refused in sim.refused] == tickets
+    late = sim.ask("a")
+    assert sim.refused[-1] == Refuse(late, Reason.FAILED, 2.0)
+    assert sim.starting == []
+
+
+def test_a_failed_start_is_tried_again_after_a_pause_that_grows() -> None:
+    sim = Simulation(a=ONE)
+    for pause in (2.0, 4.0, 8.0):
+        sim.ask("a")
+        sim.failed("a")
+        assert sim.refused[-1].retry_after == pause
+        sim.wait(pause)
+    sim.ask("a")
+    sim.started("a")
+    assert sim.state("a") is State.READY
+
+
+def test_an_idle_engine_stops_and_the_clock_runs_from_the_end_of_the_last_answer() -> None:
+    sim = Simulation(a=Rules(unload_after=10))
+    ticket = sim.running("a")
+    sim.wait(100)
+    assert sim.state("a") is State.READY
+    sim.leave(ticket)
+    sim.wait(9.9)
+    assert sim.stopping == []
+    sim.wait(0.2)
+    assert sim.stopping == ["a"]
+
+
+def test_keep_alive_goes_before_unload_after_until_the_engine_stops() -> None:
+    sim = Simulation(a=Rules(unload_after=10))
+    sim.leave(sim.running("a"))
+    sim.leave(sim.ask("a", keep_alive=2))
+    sim.leave(sim.ask("a"))
+    sim.wait(2)
+    assert sim.stopping == ["a"]
+    sim.ended("a")
+    sim.leave(sim.running("a"))
+    sim.wait(9)
+    assert sim.stopping == []
+
+
+def test_keep_alive_0_stops_when_the_last_answer_ends() -> None:
+    sim = Simulation(a=ONE)
+    first = sim.running("a")
+    second = sim.ask("a", keep_alive=0)
+    sim.leave(second)
+    assert sim.stopping == []
+    sim.leave(first)
+    assert sim.stopping == ["a"]
+
+
+def test_a_negative_keep_alive_is_for_ever() -> None:
+    sim = Simulation(a=Rules(unload_after=10))
+    sim.leave(sim.running("a"))
+    sim.leave(sim.ask("a", keep_alive=math.inf))
+    sim.wait(10_000)
+    assert sim.state("a") is State.READY
+
+
+def test_a_busy_engine_is_never_stopped_for_another() -> None:
+    sim = Simulation(a=ONE, b=ONE)
+    ticket = sim.running("a")
+    sim.ask("b")
+    sim.wait(60)
+    assert (sim.state("a"), sim.stopping, sim.starting) == (State.DRAINING, [], [])
+    sim.leave(ticket)
+    assert sim.stopping == ["a"]
+    sim.ended("a")
+    assert sim.starting == ["b"]
+
+
+def test_requests_for_the_old_engine_wait_behind_the_switch() -> None:
+    sim = Simulation(a=ONE, b=ONE)
+    first = sim.running("a")
+    sim.wait(10)
+    sim.ask("b")
+    again = sim.ask("a")
+    sim.leave(first)
+    sim.ended("a")
+    sim.started("b")
+    assert again not in sim.admitted
+    sim.leave(sim.admitted[-1])
+    sim.wait(10)
+    sim.ended("b")
+    sim.started("a")
+    assert sim.admitted == [again]
+
+
+def test_an_engine_stays_as_long_as_its_start_took() -> None:
+    sim = Simulation(a=ONE, b=ONE)
+    ticket = sim.running("a", start=5)
+    sim.ask("b")
+    sim.wait(4.9)
+    more = sim.ask("a")
+    assert more in sim.admitted
+    sim.wait(0.2)
+    assert sim.state("a") is State.DRAINING
+    sim.leave(more)
+    sim.leave(ticket)
+    assert sim.stopping == ["a"]
+
+
+def test_an_idle_engine_leaves_its_place_sooner() -> None:
+    sim = Simulation(a=ONE, b=ONE)
+    sim.leave(sim.running("a", start=60))
+    sim.ask("b")
+    sim.wait(1)
+    assert sim.stopping == ["a"]
+
+
+def test_two_models_called_in_turn_by_many_do_not_swap_for_each_request() -> None:
+    sim = Simulation(a=ONE, b=ONE)
+    sim.leave(sim.running("a", start=5))
+    swaps = 0
+    for _ in range(100):  # two clients, each with its model, each asking again as soon as it is answered
+        for name in ("a", "b"):
+            if not sim.schedule.engines[name].waiting:
+                sim.ask(name)
+        sim.wait(0.5)
+        for ticket in list(sim.admitted):
+            sim.leave(ticket)
+        for name in list(sim.stopping):
+            sim.ended(name)
+        if sim.starting:
+            sim.wait(5)
+            swaps += 1
+            sim.started(sim.starting[0])
+    assert 5 < swaps < 20
+
+
+def test_who_waited_longest_is_served_next() -> None:
+    sim = Simulation(a=ONE, b=ONE, c=ONE)
+    ticket = sim.running("a")
+    sim.ask("c")
+    sim.ask("b")
+    sim.wait(10)
+    sim.leave(ticket)
+    sim.ended("a")
+    assert sim.starting == ["c"]
+
+
+def test_an_engine_goes_on_when_those_who_wanted_its_place_have_left() -> None:
+    sim = Simulation(a=ONE, b=ONE)
+    sim.running("a")
+    sim.wait(10)
+    other = sim.ask("b")
+    waiting = sim.ask("a")
+    assert waiting not in sim.admitted
+    sim.leave(other)
+    assert waiting in sim.admitted
+
+
+def test_a_start_that_nobody_waits_for_goes_on_unless_its_place_is_wanted() -> None:
+    sim = Simulation(a=ONE, b=ONE)
+    sim.leave(sim.ask("a"))
+    assert (sim.starting, sim.stopping) == (["a"], [])
+    sim.ask("b")
+    assert sim.stopping == ["a"]
+    sim.ended("a")
+    assert sim.starting == ["b"]
+
+
+def test_a_full_queue_refuses() -> None:
+    sim = Simulation(a=Rules(max_waiting=2))
+    sim.ask("a")
+    sim.ask("a")
+    third = sim.ask("a")
+    assert sim.refused == [Refuse(third, Reason.FULL)]
+
+
+def test_nobody_waits_longer_than_max_wait() -> None:
+    sim = Simulation(a=Rules(max_wait=30))
+    ticket = sim.ask("a")
+    sim.wait(30)
+    assert sim.refused == [Refuse(ticket, Reason.LATE)]
+
+
+def test_an_engine_that_crashes_is_started_by_the_next_request_but_not_again_and_again() -> None:
+    sim = Simulation(a=ONE)
+    first = sim.running("a")
+    sim.ended("a")
+    sim.leave(first)
+    assert sim.state("a") is State.STOPPED
+    second = sim.running("a")
+    sim.ended("a")
+    sim.leave(second)
+    assert sim.state("a") is State.FAILED
+    sim.ask("a")
+    assert sim.refused[-1].reason is Reason.FAILED
+
+
+def test_unload_waits_for_answers_and_what_comes_meanwhile_starts_it_again() -> None:
+    sim = Simulation(a=ONE)
+    first = sim.running("a")
+    sim.take(sim.schedule.unload("a", sim.now))
+    again = sim.ask("a")
+    assert (sim.stopping, again in sim.admitted) == ([], False)
+    sim.leave(first)
+    sim.ended("a")
+    sim.started("a")
+    assert again in sim.admitted
+
+
+def test_an_engine_that_is_removed_answers_what_it_has_and_is_forgotten() -> None:
+    sim = Simulation(a=ONE, b=ONE)
+    ticket = sim.running("a")
+    sim.take(sim.schedule.remove("a", sim.now))
+    late = sim.ask("a")
+    assert sim.refused == [Refuse(late, Reason.REMOVED)]
+    sim.leave(ticket)
+    sim.ended("a")
+    assert set(sim.schedule.engines) == {"b"}
+
+
+def test_closing_stops_the_idle_at_once_and_the_busy_when_they_are_done() -> None:
+    sim = Simulation(a=Rules(), b=Rules())
+    sim.leave(sim.running("a"))
+    busy = sim.running("b")
+    sim.take(sim.schedule.close(sim.now))
+    assert sim.stopping == ["a"]
+    sim.leave(busy)
+    assert sim.stopping == ["a", "b"]
+
+
+GROUPS = {"a": "gpu", "b": "gpu", "c": "gpu", "d": "cpu", "e": ""}
+EVENTS = st.one_of(
+    st.tuples(st.just("ask"), st.sampled_from(sorted(GROUPS)), st.sampled_from([None, None, 0.0, 2.0, math.inf])),
+    st.tuples(st.sampled_from(["answered", "left", "started", "failed", "ended", "unload"]), st.integers(0, 1000)),
+    st.tuples(st.just("crash"), st.sampled_from(sorted(GROUPS))),
+    st.tuples(st.just("wait"), st.sampled_from([0.1, 1.0, 5.0, 30.0])),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(EVENTS, max_size=60))
+def test_whatever_happens_one_of_a_group_runs_nobody_waits_for_ever_and_all_are_served_in_order(
+    events: list[tuple[Any, ...]],
+) -> None:
+    sim = Simulation(**{name: Rules(group, 10, 5, 600) for name, group in GROUPS.items()})
+    asked: list[Ticket] = []
+    for event, *values in events:
+        _happen(sim, asked, event, values)
+        _check_order(sim)
+    for _ in range(len(asked) * 4 + 20):  # from here on all goes well
+        for ticket in list(sim.admitted):
+            sim.leave(ticket)
+        for name in list(sim.starting):
+            sim.started(name)
+        for name in list(sim.stopping):
+            sim.ended(name)
+        sim.wait(0.5)
+    assert not any(engine.waiting or engine.in_flight for engine in sim.schedule.engines.values())
+    assert not any(ticket.waits or ticket.admitted for ticket in asked)
+
+
+def _happen(sim: Simulation, asked: list[Ticket], event: str, values: list[Any]) -> None:
+    waiting = [ticket for ticket in asked if ticket.waits]
+    choices: dict[str, list[Any]] = {
+        "answered": sim.admitted,
+        "left": waiting,
+        "started": sim.starting,
+        "failed": sim.starting,
+    }
+    if event == "ask":
+        asked.append(sim.ask(*values))
+    elif event == "wait":
+        sim.wait(values[0])
+    elif event == "crash":
+        if sim.state(values[0]) in (State.READY, State.DRAINING):
+            sim.ended(values[0])
+    elif event == "unload":
+        sim.take(sim.schedule.unload(sorted(GROUPS)[values[0] % len(GROUPS)], sim.now))
+    elif event == "ended":
+        if sim.stopping:
+            sim.ended(sim.stopping[values[0] % len(sim.stopping)])
+    elif chosen := choices[event]:
+        one = chosen[values[0] % len(chosen)]
+        (sim.leave if isinstance(one, Ticket) else getattr(sim, event))(one)
+
+
+def _check_order(sim: Simulation) -> None:
+    for engine in sim.schedule.engines.values():
+        numbers = [ticket.number for ticket in engine.waiting]
+        assert numbers == sorted(numbers)
+        passed = [ticket.number for ticket in sim.admitted if ticket.engine == engine.name and ticket.number]
+        assert passed == sorted(passed)
+
+
+@pytest.mark.parametrize("models", [1_000])
+def test_a_request_to_a_warm_engine_does_not_look_at_the_others(models: int) -> None:
+    sim = Simulation(**{f"m{at}": Rules() for at in range(models)})
+    sim.leave(sim.running("m0"))
+    began = time.process_time()
+    for _ in range(1_000):
+        ticket = Ticket("m0")
+        sim.schedule.ask(ticket, sim.now)
+        sim.schedule.leave(ticket, sim.now)
+    assert time.process_time() - began < 0.1  # looking at each of them would take seconds
