@@ -29,6 +29,7 @@ from mooltiproxy.keys import PREFIX, digest
 from mooltiproxy.mapping.chat_template import ChatTemplate, TargetTemplate, built_in
 from mooltiproxy.mapping.dialect import STAND_INS, Dialect, Endpoint, Reply
 from mooltiproxy.mapping.functions import Functions, FunctionTranslation, renderer
+from mooltiproxy.mapping.listed import Listed
 from mooltiproxy.mapping.prompt import PIECES, TEMPLATES, Pieces
 from mooltiproxy.mapping.settings import Injection, PromptTexts, Settings
 from mooltiproxy.mapping.translate import DialectTranslation, NoTranslation, Translation, endpoint_at
@@ -53,7 +54,9 @@ def build(values: Values, document: Document, known: Known, registry: Registry) 
     registry = _placed(registry, prefix)
     return Config(
         targets={
-            name: _Target(name, own, templates, registry, known, _unnamed(models, name), prefix).built()
+            name: _Target(
+                name, own, templates, registry, known, _unnamed(models, name), _listed(values, name), prefix
+            ).built()
             for name, own in targets.items()
         },
         default_target=values["targets"]["default"],
@@ -108,6 +111,13 @@ def _model(name: str, values: Values, library: Library | None) -> Model:
     inject = tuple(Injection(one["role"], one["content"], one.get("at")) for one in values.get("inject", ()))
     settings = Settings(**kept, system=system, inject=inject)
     return Model(name, values["target"], values.get("name", name), None if settings == Settings() else settings)
+
+
+def _listed(values: Values, target: str) -> list[str]:
+    """The names under `models:` that lists of this target's models have, too: the default target's have all."""
+    is_default = values["targets"]["default"] == target
+    models = _section(values, "models").items()
+    return [name for name, own in models if "*" not in name and (is_default or own["target"] == target)]
 
 
 def _unnamed(models: Values, target: str) -> str | None:
@@ -173,6 +183,7 @@ class _Target:
         registry: Registry,
         known: Known,
         model: str | None,
+        listed: Sequence[str],
         rest_prefix: str | None,
     ) -> None:
         self._name = name
@@ -180,6 +191,7 @@ class _Target:
         self._rest_prefix = rest_prefix
         self._values = values
         self._templates = templates
+        self._listed = listed
         self._own_template = TargetTemplate(name)
         self._registry = registry
         assert known.folder is not None and known.environ is not None
@@ -327,7 +339,9 @@ class _Target:
                     yield known, entry
 
     def _step(self, client: tuple[Dialect, Endpoint], place: tuple[Dialect, Endpoint]) -> Step:
-        translation = None if place == client else self._translation(client, place)
+        translation: Translation | None = None if place == client else self._translation(client, place)
+        if client[1].kind == "models" and self._listed:
+            translation = Listed(client[1], path_at(*place), translation, self._listed)
         return path_at(*place), translation, place[0]
 
     def _no_count(self, paths: Sequence[str]) -> Step:
