@@ -225,6 +225,6 @@ def test_a_client_that_names_no_model_gets_the_targets_first(tmp_path: Path) -> 
     mapping = loaded(tmp_path, text).targets["two"].mapping
     assert sent(mapping["/generate"], {"inputs": "Hi"})["model"] == "vendor/b"
     assert sent(mapping["/generate"], {"inputs": "Hi", "model": "c"})["model"] == "c"
-    entry = mapping["/api/tags"]
+    entry = mapping["/api/ps"]
     assert isinstance(entry.translation, DialectTranslation)
     assert entry.translation.model is None
