@@ -164,7 +164,7 @@ async def test_a_streaming_client_gets_signs_of_life_while_the_server_starts(
     tmp_path: Path, path: str, sign: bytes, end: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mooltiproxy.upstream.forward.FIRST_SIGN", 0.1)
-    async with running_engines(tmp_path, toy=toy_target("--load-time", "0.8")) as running:
+    async with running_engines(tmp_path, toy=toy_target("--load-time", "0.5")) as running:
         async with running.client.post(path, json=CHAT) as response:
             assert (response.status, response.content_type) == (200, "text/event-stream")
             assert await response.content.readexactly(len(sign)) == sign
@@ -201,7 +201,7 @@ async def test_a_failed_start_ends_a_stream_that_has_begun_with_an_error_of_its_
 
 
 async def test_a_client_that_leaves_is_taken_off_the_queue(tmp_path: Path) -> None:
-    async with running_engines(tmp_path, toy=toy_target("--load-time", "1", log=tmp_path / "a.jsonl")) as running:
+    async with running_engines(tmp_path, toy=toy_target("--load-time", "0.5", log=tmp_path / "a.jsonl")) as running:
         task = asyncio.ensure_future(generated(running, "toy"))
         await until(running, "toy", waiting=1)
         task.cancel()
@@ -246,7 +246,7 @@ async def test_200_requests_for_3_exclusive_servers_are_all_answered_and_never_t
 
         watching = asyncio.ensure_future(watch())
         names = random.Random(5).choices(sorted(targets), k=200)
-        gate = asyncio.Semaphore(20)
+        gate = asyncio.Semaphore(66)
 
         async def one(name: str) -> int:
             async with gate:
