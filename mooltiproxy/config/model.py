@@ -182,3 +182,8 @@ class Config:
     templates: Mapping[str, Mapping[str, str] | ChatTemplate] = field(default_factory=dict)
     middlewares: tuple[str, ...] = ()
     warnings: tuple[Problem, ...] = ()
+
+    def names_at(self, target: str) -> list[str]:
+        """The names under `models:` that a list of this target's models has: all in that of the default one."""
+        known = [model for model in self.models.values() if not model.is_pattern]
+        return [model.name for model in known if target in (model.target, self.default_target)]

@@ -130,15 +130,24 @@ class Engines:
         """A request comes."""
         if ticket.engine not in self._schedule.engines:
             raise NotRunning("the target has been taken out of the proxy's configuration")
-        self._waiting[ticket] = self._loop.create_future()
-        self._apply(self._schedule.ask(ticket, self._loop.time()))
+        decisions = self._schedule.ask(ticket, self._loop.time())
+        if not ticket.admitted:
+            self._waiting[ticket] = self._loop.create_future()
+        self._apply(decisions)
 
     def origin(self, ticket: Ticket) -> Origin | None:
         """Where an admitted request is to be sent; None while it waits."""
-        if not ticket.admitted:
-            return None
-        self._waiting.pop(ticket, None)
-        return self._engines[ticket.engine].origin
+        return self._engines[ticket.engine].origin if ticket.admitted else None
+
+    def ready(self, name: str) -> Origin | None:
+        """Where an engine is to be found; None where it takes no requests now."""
+        engine = self._schedule.engines.get(name)
+        return self._engines[name].origin if engine is not None and engine.state is State.READY else None
+
+    def let_go(self, name: str) -> None:
+        """Stop an engine once its requests are answered."""
+        if name in self._schedule.engines:
+            self._apply(self._schedule.unload(name, self._loop.time()))
 
     async def wait(self, ticket: Ticket) -> Origin:
         """Where to send the request, once the engine is ready; raises NotRunning."""
@@ -380,6 +389,15 @@ class Gate:
     def __init__(self, engines: Engines, name: str) -> None:
         self._engines = engines
         self._name = name
+
+    @property
+    def ready(self) -> Origin | None:
+        """Where the engine is to be found; None where it takes no requests now."""
+        return self._engines.ready(self._name)
+
+    def unload(self) -> None:
+        """Stop the engine once its requests are answered."""
+        self._engines.let_go(self._name)
 
     def ask(self, keep_alive: float | None) -> "Pass":
         """A request comes; `keep_alive` are the idle seconds that it wants the engine kept, None if it does not say.

@@ -29,6 +29,7 @@ FORM = "application/x-www-form-urlencoded"
 MAX_READ = 8 * 1024 * 1024
 """Bytes of a body that passes up to which it is searched for what is another vendor's: longer ones are streamed."""
 DROPPED = b"x-mooltiproxy-dropped"
+KEEP_ALIVE = "keep_alive"
 FOREIGN = "messages.signature"
 """What a target's own clients lose where they bring thoughts of another vendor's model."""
 
@@ -68,11 +69,11 @@ def mapping(config: Config, fetch: Fetch, learn: Learn) -> Callable[..., Awaitab
                 exchange.translated = translated
                 raise EndpointMissing("the target does not have this path")
             exchange.translated = bodies.watched(exchange.id, translated) if bodies else translated
-            tell(exchange, shown(translated.dropped, exchange.losses))
+            tell(exchange, shown(lost(exchange, translated), exchange.losses))
             if bodies:
                 bodies.write(exchange.id, "request of the client", await exchange.body())
                 bodies.write(exchange.id, *what_follows(translation, translated))
-            if translated.reply is not None:
+            if translated.reply is not None and not starts_server(exchange):
                 return web.Response(body=translated.reply.body, content_type=translated.reply.media_type)
         elif translation is None and is_read(exchange, longest):
             forget_foreign(exchange, await exchange.body())
@@ -128,6 +129,16 @@ def tell(exchange: Exchange, told: tuple[str, ...]) -> None:
         exchange.dropped = (*exchange.dropped, *told)
         exchange.headers[:] = [field for field in exchange.headers if field[0] != DROPPED]
         exchange.headers.append((DROPPED, header_value(exchange.dropped)))
+
+
+def starts_server(exchange: Exchange) -> bool:
+    """Whether the target's server is started by the proxy, which then loads, unloads, and keeps it alive itself."""
+    return exchange.route is not None and exchange.route.target.run is not None
+
+
+def lost(exchange: Exchange, translated: Translated) -> tuple[str, ...]:
+    """What the target cannot be told, and nobody else heeds."""
+    return tuple(name for name in translated.dropped if name != KEEP_ALIVE or not starts_server(exchange))
 
 
 def is_set(exchange: Exchange) -> bool:

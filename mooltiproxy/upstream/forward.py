@@ -18,7 +18,7 @@ from mooltiproxy.mapping.dialect import Dialect
 from mooltiproxy.metrics import Metrics
 from mooltiproxy.upstream.answer import AnswerWriter, Forwarded
 from mooltiproxy.upstream.connection import Connection
-from mooltiproxy.upstream.gate import Gate, Pass, held, keep_alive_in
+from mooltiproxy.upstream.gate import Gate, Pass, held, keep_alive_in, listed, listing, replied
 from mooltiproxy.upstream.relay import Relay
 from mooltiproxy.upstream.request import Plan, path_at_target, request_head
 from mooltiproxy.upstream.session import Origin, Session
@@ -53,6 +53,7 @@ class Forwarder:
         self._dialect_of = dialect_of
         self._metrics = metrics
         self._gates = gates
+        self._models = {name: config.names_at(name) for name in gates}
         self._loop = asyncio.get_running_loop()
 
     async def forward(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -75,12 +76,29 @@ class Forwarder:
     async def _through(
         self, gate: Gate, exchange: Exchange, writer: AnswerWriter, plan: Plan, path: str, body: bytes | None
     ) -> web.StreamResponse:
-        """Wait at a target's gate until its server runs, then ask it; the request counts until its last byte."""
-        way = gate.ask(keep_alive_in(await exchange.body()))
+        """Wait at a target's gate until its server runs, then ask it; the request counts until its last byte.
+
+        Who only asks for the models starts no server, and keeps none. Who asks nothing but to load or unload (Ollama's
+        clients) gets the reply that it was given already.
+        """
+        endpoint = listing(self._dialect_of(exchange.path), exchange)
+        if endpoint is not None and exchange.route is not None and (names := self._models[exchange.route.target.name]):
+            there = gate.ready
+            if there is None:
+                return listed(endpoint, names)
+            return await self._answered(exchange, writer, plan, (there, path), body)
+        keep_alive = keep_alive_in(await exchange.body())
+        reply = exchange.translated.reply if exchange.translated else None
+        if reply is not None and keep_alive == 0:
+            gate.unload()
+            return replied(reply)
+        way = gate.ask(keep_alive)
         try:
             origin = way.origin or await self._waited(exchange, writer, plan, path, way, body)
             if origin is None:  # the error is in the stream already
                 return Forwarded(exchange.status, keep_alive=writer.keep_alive)
+            if reply is not None:
+                return replied(reply)
             return await self._answered(exchange, writer, plan, (origin, path), body)
         finally:
             way.leave()

@@ -2,13 +2,18 @@
 
 import math
 import re
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import orjson
+from aiohttp import web
 
 from mooltiproxy.exchange import Exchange
 from mooltiproxy.mapping.answers import MEDIA_TYPES
+from mooltiproxy.mapping.bodies import dumps
+from mooltiproxy.mapping.dialect import Dialect, Endpoint, Reply
 from mooltiproxy.mapping.framing import framer
+from mooltiproxy.mapping.neutral import ModelInfo, ModelsAnswer, ModelsRequest
 from mooltiproxy.mapping.translate import Translated
 from mooltiproxy.upstream.session import Origin
 
@@ -36,6 +41,13 @@ class Pass(Protocol):
 class Gate(Protocol):
     """The gate of one target."""
 
+    @property
+    def ready(self) -> Origin | None:
+        """Where the server is to be found; None where it takes no requests now."""
+
+    def unload(self) -> None:
+        """Stop the server once its requests are answered."""
+
     def ask(self, keep_alive: float | None) -> Pass:
         """A request comes; `keep_alive` are the idle seconds for which it wants the server to stay, None where it does
         not say. Raises NotRunning."""
@@ -55,6 +67,28 @@ def keep_alive_in(body: bytes | None) -> float | None:
     if isinstance(said, bool) or not isinstance(said, int | float):
         return None
     return math.inf if said < 0 else float(said)
+
+
+def listing(dialect: Dialect, exchange: Exchange) -> Endpoint | None:
+    """The endpoint of a request that only asks what there is: none for which a server would be started."""
+    path = exchange.path.removeprefix(dialect.alias(""))
+    found = (one for one in dialect.endpoints if path in one.paths and one.kind in ("models", "running"))
+    return next(found, None) if exchange.request.method == "GET" else None
+
+
+def listed(endpoint: Endpoint, names: Sequence[str]) -> web.Response:
+    """The answer to such a request while the server does not run: these models, none of which is loaded."""
+    models = [] if endpoint.kind == "running" else [ModelInfo(name) for name in names]
+    return _response(dumps(endpoint.write_answer(ModelsAnswer(models), ModelsRequest())), MEDIA_TYPES["json"])
+
+
+def replied(reply: Reply) -> web.Response:
+    """What the proxy itself answers."""
+    return _response(reply.body, reply.media_type)
+
+
+def _response(body: bytes, media_type: str) -> web.Response:
+    return web.Response(body=body, content_type=media_type.partition(";")[0])
 
 
 def held(exchange: Exchange, body: bytes | None) -> Translated | None:

@@ -295,3 +295,31 @@ async def test_a_server_of_somebody_else_at_its_port_is_not_taken_for_it(tmp_pat
         status, answer = await generated(running, "toy")
     assert status == 503
     assert "another server listens" in answer["error"]
+
+
+async def test_who_asks_for_the_models_starts_no_server_and_keeps_none(tmp_path: Path) -> None:
+    async with running_engines(tmp_path, a=toy_target(), b=toy_target()) as running:
+        for path, name in (("/v1/models", "data"), ("/api/tags", "models"), ("/api/ps", "models")):
+            async with running.client.get(path) as response:
+                assert response.status == 200
+                entries = orjson.loads(await response.read())[name]
+                told = [entry.get("id") or entry["name"] for entry in entries]
+                assert told == ([] if path == "/api/ps" else ["a", "b"])
+        assert (await shown(running, "a"))["state"] == "stopped"
+        await generated(running, "a")
+        before = (await shown(running, "a"))["until"]
+        async with running.client.get("/v1/models") as response:
+            assert "mooltiproxy/toy" in str(await response.read())
+        assert (await shown(running, "a"))["until"] == pytest.approx(before, abs=0.01)
+
+
+async def test_ollamas_empty_request_loads_and_unloads(tmp_path: Path) -> None:
+    async with running_engines(tmp_path, toy=toy_target()) as running:
+        for keep_alive, state in (("10m", "ready"), (0, "stopped")):
+            body = {"model": "toy", "keep_alive": keep_alive}
+            async with running.client.post("/api/generate", json=body) as response:
+                answer = orjson.loads(await response.read())
+                assert answer["done_reason"] == ("unload" if keep_alive == 0 else "load")
+                assert "x-mooltiproxy-dropped" not in response.headers
+            found = await until(running, "toy", state=state)
+            assert found["until"] is None or 595 < found["until"] - time.time() <= 600
