@@ -9,7 +9,7 @@ class Metrics:
     """Counts since the process started; outlives reloads.
 
     `faults` are counted by target, by whether the answer was `repaired` or `refused`, and by what was wrong; `dropped`
-    by target and class of `losses:`; `starts` of model servers by target and whether they got `ready`, `failed`, or
+    by target and class of `losses:`; `starts` of model servers by name and whether they got `ready`, `failed`, or
     `crashed` later. Nothing of a request is a label: what clients write must not grow the memory.
     """
 
@@ -38,6 +38,6 @@ class Metrics:
         for entry in ledger:
             self.dropped[target, class_of(entry)] += 1
 
-    def started(self, target: str, outcome: str) -> None:
+    def started(self, server: str, outcome: str) -> None:
         """A model server was started, or what was started has ended by itself."""
-        self.starts[target, outcome] += 1
+        self.starts[server, outcome] += 1

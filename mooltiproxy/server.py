@@ -12,6 +12,7 @@ from mooltiproxy.bans import Bans
 from mooltiproxy.body_log import formatter
 from mooltiproxy.config.model import TLS, Config
 from mooltiproxy.endpoints import OPEN, endpoints
+from mooltiproxy.engines.gates import gates
 from mooltiproxy.engines.owner import Engines
 from mooltiproxy.errors import ConfigError, Problem
 from mooltiproxy.listener import Current, Listener
@@ -108,8 +109,8 @@ class Server:
         if not config.system.masterkey:
             raise ConfigError(Problem(NO_KEY))
         router = Router(config)
-        gates = self._engines.gates(config)
-        forwarder = Forwarder(config, self._session, router.dialect_of, self._metrics, gates)
+        before = gates(config, self._engines)
+        forwarder = Forwarder(config, self._session, router.dialect_of, self._metrics, before)
         attachments = AttachmentFetcher(self._session, allow_private=config.system.private_images)
         templates = TemplateFetcher(self._session, config)
         own = endpoints(config, self._metrics, self._engines)

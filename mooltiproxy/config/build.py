@@ -65,7 +65,7 @@ def build(values: Values, document: Document, known: Known, registry: Registry) 
         system=_system(_section(values, "system"), known.environ),
         cerbere=Cerbere(**_section(values, "cerbere")),
         keys=tuple(_key(name, own, known.environ) for name, own in _section(values, "keys").items()),
-        models={name: _model(name, own, known.library) for name, own in models.items()},
+        models={name: _model(name, own, known.library, _file_of(name, document)) for name, own in models.items()},
         library=known.library or Library(),
         rest_prefix=prefix,
         templates=templates,
@@ -103,14 +103,21 @@ def _key(name: str, values: Values, environ: Mapping[str, str]) -> Key:
     return Key(name, known or digest(environ[values["envkey"]].encode()), targets, values.get("losses", {}))
 
 
-def _model(name: str, values: Values, library: Library | None) -> Model:
+def _file_of(model: str, document: Document) -> Path | None:
+    """A model's own file, where it is not written in the configuration's."""
+    place, whole = document.places.get(("models", model)), document.places.get(())
+    return Path(place.file) if place and (whole is None or place.file != whole.file) else None
+
+
+def _model(name: str, values: Values, library: Library | None, file: Path | None) -> Model:
     system = PromptTexts({"": values["system"]}) if "system" in values else None
     if "prompt" in values and library is not None:
         system = library.named(values["prompt"])
     kept = {key: values[key] for key in _SETTINGS if key in values}
     inject = tuple(Injection(one["role"], one["content"], one.get("at")) for one in values.get("inject", ()))
     settings = Settings(**kept, system=system, inject=inject)
-    return Model(name, values["target"], values.get("name", name), None if settings == Settings() else settings)
+    put = None if settings == Settings() else settings
+    return Model(name, values["target"], values.get("name", name), put, file)
 
 
 def _listed(values: Values, target: str) -> list[str]:

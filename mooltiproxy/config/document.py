@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode, SequenceNode
 
-from mooltiproxy.config.model import PORT
+from mooltiproxy.config.model import CONFIG, MODEL, PORT
 from mooltiproxy.config.shapes import Where
 from mooltiproxy.errors import ConfigError, Problem
 
@@ -27,8 +27,8 @@ _TEXT = frozenset({f"{_TAG}str", f"{_TAG}timestamp", f"{_TAG}value"})
 _NUMBERS = frozenset({f"{_TAG}int", f"{_TAG}float"})
 _VARIABLE = re.compile(r"\$\$\{|\$\{([^}]*)\}|\$\{")
 _VARIABLE_INSIDE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
-_RUN_TIME = re.compile(r"targets\.[^.]+\.(url|run\.command|run\.env\..*)", re.DOTALL)
-"""Paths of text below a target with `run:` in which `${port}` is filled in when its server is started."""
+_RUN_TIME = {"url": (PORT,), "run": (PORT, MODEL, CONFIG)}
+"""Words that are filled in when a target's server is started, by the key below a target with `run:`."""
 _HOW_TO_START = "`mooltiproxy config new` writes one to start from"
 
 
@@ -233,13 +233,13 @@ class _Reader:
         return expanded
 
     def _expanded(self, node: ScalarNode, path: Where) -> str:
-        left = path[:2] in self._runs and _RUN_TIME.fullmatch(".".join(map(str, path))) is not None
+        left = _RUN_TIME.get(str(path[2]), ()) if path[:1] == ("targets",) and path[:2] in self._runs else ()
 
         def filled(match: re.Match[str]) -> str:
             if match[0] == "$${":
                 return "${"
-            if match[0] == PORT and left:
-                return PORT
+            if match[0] in left:
+                return match[0]
             inside = _VARIABLE_INSIDE.fullmatch(match[1] or "")
             if inside is None:
                 self._problem("expected ${NAME} or ${NAME:-default}; `$${` stands for a plain `${`", path, node)

@@ -91,14 +91,16 @@ class MappingEntry:
 
 PORT = "${port}"
 """In a target's `url` and `run`: the port that is picked when its server is started."""
+MODEL, CONFIG = "${model}", "${config}"
+"""In `run`: the model's name at the target, and its file in `models_dir`. Each model has a server of its own then."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
     """`run:` of a target: its server is started when it is asked, and stopped when it is not.
 
-    The words of `command`, and the values of `env`, may hold `PORT`. None in `ready_timeout` and `unload_after` is
-    never. Of the servers of a `group` one runs at a time.
+    The words of `command`, and the values of `env`, may hold `PORT`, `MODEL` and `CONFIG`. None in `ready_timeout` and
+    `unload_after` is never. Of the servers of a `group` one runs at a time.
     """
 
     command: tuple[str, ...] = field(repr=False)
@@ -138,13 +140,14 @@ class Model:
     """One entry of `models:`: a name that clients ask for, the target that has it, and its name there.
 
     Both names may hold a `*`: what a client writes in its place in the first comes into that of the second. `settings`
-    are None where nothing is to be put into its requests.
+    are None where nothing is to be put into its requests. `file` is its own in `models_dir`.
     """
 
     name: str
     target: str
     upstream_name: str
     settings: Settings | None = None
+    file: Path | None = None
 
     @property
     def is_pattern(self) -> bool:

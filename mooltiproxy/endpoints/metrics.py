@@ -1,7 +1,7 @@
 """metrics: /-/metrics, what is counted, in Prometheus' text format."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -27,7 +27,7 @@ def metrics(counted: Metrics, engines: Engines) -> Callable[[web.BaseRequest], A
     return endpoint
 
 
-def rendered(counted: Metrics, engines: Mapping[str, Shown]) -> bytes:
+def rendered(counted: Metrics, engines: Sequence[Shown]) -> bytes:
     """The text; format: prometheus.io/docs/instrumenting/exposition_formats."""
     from prometheus_client import CollectorRegistry, generate_latest
 
@@ -39,7 +39,7 @@ def rendered(counted: Metrics, engines: Mapping[str, Shown]) -> bytes:
 class _Collected:
     """The counters, and how the engines are, as the library wants them."""
 
-    def __init__(self, counted: Metrics, engines: Mapping[str, Shown]) -> None:
+    def __init__(self, counted: Metrics, engines: Sequence[Shown]) -> None:
         self._counted = counted
         self._engines = engines
 
@@ -60,23 +60,23 @@ class _Collected:
         yield _family(
             "mooltiproxy_engine_starts",
             "Starts of model servers by the proxy that got ready or failed, and servers that crashed later",
-            ("target", "outcome"),
+            ("server", "outcome"),
             self._counted.starts,
         )
-        ready = {name: one.state is State.READY for name, one in self._engines.items()}
-        yield _gauge("mooltiproxy_engine_ready", "Whether a target's model server takes requests", ready)
-        flying = {name: one.in_flight for name, one in self._engines.items()}
-        yield _gauge("mooltiproxy_engine_in_flight", "Requests that a target's model server is answering", flying)
-        waiting = {name: one.waiting for name, one in self._engines.items()}
-        yield _gauge("mooltiproxy_engine_waiting", "Requests that wait for a target's model server", waiting)
+        ready = {one.name: one.state is State.READY for one in self._engines}
+        yield _gauge("mooltiproxy_engine_ready", "Whether a model server takes requests", ready)
+        flying = {one.name: one.in_flight for one in self._engines}
+        yield _gauge("mooltiproxy_engine_in_flight", "Requests that a model server is answering", flying)
+        waiting = {one.name: one.waiting for one in self._engines}
+        yield _gauge("mooltiproxy_engine_waiting", "Requests that wait for a model server", waiting)
 
 
 def _gauge(name: str, text: str, values: Mapping[str, int]) -> "Metric":
     from prometheus_client.core import GaugeMetricFamily
 
-    family = GaugeMetricFamily(name, text, labels=("target",))
-    for target, value in sorted(values.items()):
-        family.add_metric((target,), value)
+    family = GaugeMetricFamily(name, text, labels=("server",))
+    for server, value in sorted(values.items()):
+        family.add_metric((server,), value)
     return family
 
 

@@ -26,9 +26,12 @@ def status(config: Config, engines: Engines) -> Callable[[web.BaseRequest], Awai
 
 def told(config: Config, engines: Engines) -> dict[str, Any]:
     """`model`, `until` and `until_str` are of the first server that runs, as TabbyAPI-Proxy tells them; `targets` has
-    all. Times are seconds since 1970; -1 is never."""
+    all, one with a server for each of its models once for each. Times are seconds since 1970; -1 is never."""
     states = engines.states()
-    targets = [_target(config, target, states.get(name)) for name, target in config.targets.items()]
+    targets = []
+    for name, target in config.targets.items():
+        own: list[Shown | None] = [one for one in states if one.target == name]
+        targets += [_target(config, target, engine) for engine in own or [None]]
     running = next((one for one in targets if one["state"] in RUNNING), None)
     first = {
         "model": (running["models"] or [running["target"]])[0] if running else None,
@@ -44,6 +47,7 @@ def _target(config: Config, target: Target, engine: Shown | None) -> dict[str, A
     if engine is None:
         return shown
     return shown | {
+        "models": engine.models,
         "state": engine.state,
         "since": engine.since,
         "in_flight": engine.in_flight,

@@ -13,27 +13,27 @@ from mooltiproxy.exchange import EXCHANGE
 
 
 def unload(config: Config, engines: Engines) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
-    """An endpoint that stops the server of `?target=` or `?model=`, all where neither is named; `unloaded` in its
+    """An endpoint that stops the servers of `?target=` or `?model=`, all where neither is named; `unloaded` in its
     answer names those that ran. It answers when they have ended."""
 
     async def endpoint(request: web.BaseRequest) -> web.StreamResponse:
         exchange = request[EXCHANGE]
         if request.method != "POST" and (request.method != "GET" or exchange.path.startswith("/-/")):
             raise MethodNotAllowed("unloading takes a POST")
-        unloaded = await engines.unload(_named(config, exchange.query))
+        unloaded = await engines.unload(_named(config, engines, exchange.query))
         return web.Response(body=orjson.dumps({"unloaded": unloaded}), content_type="application/json")
 
     return endpoint
 
 
-def _named(config: Config, query: str) -> list[str] | None:
-    """The targets that a query names, None where it names none; raises NotFound."""
+def _named(config: Config, engines: Engines, query: str) -> list[str] | None:
+    """The servers of the targets and models that a query names, None where it names none; raises NotFound."""
     fields = parse_qs(query)
-    targets = fields.get("target", [])
-    for name in fields.get("model", []):
-        if name not in config.models:
-            raise NotFound("there is no such model: see `models:` in the proxy's configuration", param="model")
-        targets.append(config.models[name].target)
-    if any(name not in config.targets for name in targets):
+    targets, models = set(fields.get("target", ())), set(fields.get("model", ()))
+    if models - config.models.keys():
+        raise NotFound("there is no such model: see `models:` in the proxy's configuration", param="model")
+    if targets - config.targets.keys():
         raise NotFound("there is no such target: see `targets:` in the proxy's configuration", param="target")
-    return targets or None
+    if not (targets or models):
+        return None
+    return [one.name for one in engines.states() if one.target in targets or not models.isdisjoint(one.models)]

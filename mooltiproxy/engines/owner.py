@@ -11,15 +11,16 @@ import math
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mooltiproxy.config.model import PORT, Config, Run, Target, Timeouts
+from mooltiproxy.config.model import PORT, Config, Run, Timeouts
 from mooltiproxy.engines.leftovers import end_leftovers
 from mooltiproxy.engines.process import LAST_WORDS, CannotStart, Log, Process
 from mooltiproxy.engines.schedule import Admit, Decision, Reason, Refuse, Rules, Schedule, Start, State, Stop, Ticket
+from mooltiproxy.engines.servers import Wanted, wanted
 from mooltiproxy.errors import NotRunning, UpstreamError
 from mooltiproxy.metrics import Metrics
 from mooltiproxy.upstream.fetch import get
@@ -40,13 +41,12 @@ OWN_VARIABLES = "MOOLTIPROXY_"
 
 @dataclass(slots=True)
 class Engine:
-    """One target's server: what the file says of it, and what runs.
+    """One server: what the file says of it, and what runs.
 
     `seen` is what a run is made of: if that changes, the engine is started anew. `error` is why the last run failed.
     """
 
-    target: Target
-    run: Run
+    wanted: Wanted
     plan: Plan
     seen: object
     log: Log = field(default_factory=Log)
@@ -55,6 +55,11 @@ class Engine:
     task: "asyncio.Task[None] | None" = None
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     error: str = ""
+
+    @property
+    def run(self) -> Run:
+        """What the file says of it."""
+        return self.wanted.run
 
 
 class Engines:
@@ -79,20 +84,16 @@ class Engines:
         self._secrets = tuple(
             key for key in (config.system.masterkey, *(target.key for target in config.targets.values())) if key
         )
-        wanted = {name: target for name, target in config.targets.items() if target.run is not None}
-        if wanted and not self._looked_for_leftovers:
+        servers = {server.name: server for server in wanted(config)}
+        if servers and not self._looked_for_leftovers:
             self._looked_for_leftovers = True
             for pid in end_leftovers():
                 log.warning("ended process %d, a model server that a killed proxy had left behind", pid)
-        for name in [name for name in self._schedule.engines if name not in wanted]:
+        for name in [name for name in self._schedule.engines if name not in servers]:
             self._apply(self._schedule.remove(name, self._loop.time()))
             self._forget(name)
-        for name, target in wanted.items():
-            self._configure_one(name, target, config)
-
-    def gates(self, config: Config) -> dict[str, "Gate"]:
-        """What lets requests to targets with `run:` through, by the target's name."""
-        return {name: Gate(self, name) for name, target in config.targets.items() if target.run is not None}
+        for server in servers.values():
+            self._configure_one(server, config)
 
     async def unload(self, names: Sequence[str] | None = None) -> list[str]:
         """Stop engines, all where no names are given, once their requests are answered; the names of those that ran.
@@ -120,9 +121,9 @@ class Engines:
         if self._alarm is not None:
             self._alarm.cancel()
 
-    def states(self) -> dict[str, "Shown"]:
+    def states(self) -> list["Shown"]:
         """What there is to tell of each engine."""
-        return {name: self._shown(name) for name in self._schedule.engines}
+        return [self._shown(name) for name in self._schedule.engines]
 
     # What gates do.
 
@@ -220,7 +221,7 @@ class Engines:
 
     async def _run(self, engine: Engine) -> None:
         """From the start of an engine to its end."""
-        name, began = engine.target.name, self._loop.time()
+        name, began = engine.wanted.name, self._loop.time()
         try:
             engine.process = process = await self._spawned(engine)
             failure = await self._until_ready(engine, process)
@@ -249,7 +250,7 @@ class Engines:
         self._forget(name)
 
     def _failed(self, engine: Engine, failure: str) -> None:
-        name = engine.target.name
+        name = engine.wanted.name
         engine.error = self._quoted(engine, f"the model's server could not be started: {failure}")
         log.error("%s: %s", name, engine.error)
         self._metrics.started(name, "failed")
@@ -274,10 +275,11 @@ class Engines:
             raise CannotStart(f"another server listens on {engine.plan.origin.authority} already")
         engine.origin = engine.plan.origin.at(port)
         run = engine.run
-        command = [word.replace(PORT, str(port)) for word in run.command]
+        values = {PORT: str(port), **engine.wanted.values}
+        command = [_filled(word, values) for word in run.command]
         environ = {name: value for name, value in os.environ.items() if not name.startswith(OWN_VARIABLES)}
-        environ |= {name: value.replace(PORT, str(port)) for name, value in run.env.items()}
-        log.info("%s: starting, to listen on %s", engine.target.name, engine.origin.authority)
+        environ |= {name: _filled(value, values) for name, value in run.env.items()}
+        log.info("%s: starting, to listen on %s", engine.wanted.name, engine.origin.authority)
         return await Process.start(command, run.cwd, environ, run.stop_timeout, engine.log)
 
     async def _until_ready(self, engine: Engine, process: Process) -> str:
@@ -327,22 +329,22 @@ class Engines:
     def _secrets_of(self, engine: Engine) -> tuple[str, ...]:
         return (*self._secrets, *(value for value in engine.run.env.values() if len(value) >= MIN_SECRET))
 
-    def _configure_one(self, name: str, target: Target, config: Config) -> None:
-        run, now = target.run, self._loop.time()
-        assert run is not None
+    def _configure_one(self, server: Wanted, config: Config) -> None:
+        name, target, run, now = server.name, server.target, server.run, self._loop.time()
         dialect = config.registry.dialects[target.speaks[0]] if target.speaks else None
         plan = Plan.of(target, dialect)
-        seen = (target.url, target.key, replace(run, unload_after=None, max_wait=0.0, max_waiting=1, stop_timeout=0.0))
+        own = replace(run, unload_after=None, max_wait=0.0, max_waiting=1, stop_timeout=0.0)
+        seen = (target.url, target.key, own, server.values)
         engine = self._engines.get(name)
         rules = Rules(
             run.group, math.inf if run.unload_after is None else run.unload_after, run.max_waiting, run.max_wait
         )
         if engine is None:
-            self._engines[name] = Engine(target, run, plan, seen)
+            self._engines[name] = Engine(server, plan, seen)
             self._apply(self._schedule.configure(name, rules, now))
             return
         changed = engine.seen != seen
-        engine.target, engine.run, engine.plan, engine.seen = target, run, plan, seen
+        engine.wanted, engine.plan, engine.seen = server, plan, seen
         self._apply(self._schedule.configure(name, rules, now))
         if changed and self._schedule.engines[name].is_running:
             log.info("%s: its settings have changed, it will be started anew", name)
@@ -353,6 +355,9 @@ class Engines:
         offset = time.time() - self._loop.time()
         until = known.until
         return Shown(
+            name=name,
+            target=engine.wanted.target.name,
+            models=engine.wanted.models,
             state=known.state,
             since=known.since + offset,
             in_flight=known.in_flight,
@@ -370,9 +375,12 @@ MIN_SECRET = 8
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What there is to tell of an engine. Times are seconds since 1970; `until` is when it stops if nobody asks it,
-    `math.inf` for never, None where it does not run or is busy."""
+    """What there is to tell of an engine: `name` is its own, `target` whose it is. Times are seconds since 1970;
+    `until` is when it stops if nobody asks it, `math.inf` for never, None where it does not run or is busy."""
 
+    name: str
+    target: str
+    models: tuple[str, ...]
     state: State
     since: float
     in_flight: int
@@ -383,57 +391,19 @@ class Shown:
     log: tuple[str, ...]
 
 
-class Gate:
-    """Lets the requests to one target through while its engine runs, and has it started."""
-
-    def __init__(self, engines: Engines, name: str) -> None:
-        self._engines = engines
-        self._name = name
-
-    @property
-    def ready(self) -> Origin | None:
-        """Where the engine is to be found; None where it takes no requests now."""
-        return self._engines.ready(self._name)
-
-    def unload(self) -> None:
-        """Stop the engine once its requests are answered."""
-        self._engines.let_go(self._name)
-
-    def ask(self, keep_alive: float | None) -> "Pass":
-        """A request comes; `keep_alive` are the idle seconds that it wants the engine kept, None if it does not say.
-        Raises NotRunning."""
-        ticket = Ticket(self._name, keep_alive)
-        self._engines.ask(ticket)
-        return Pass(self._engines, ticket)
-
-
-class Pass:
-    """One request's way through a gate."""
-
-    def __init__(self, engines: Engines, ticket: Ticket) -> None:
-        self._engines = engines
-        self._ticket = ticket
-
-    @property
-    def origin(self) -> Origin | None:
-        """Where to send the request, None while it has to wait."""
-        return self._engines.origin(self._ticket)
-
-    async def wait(self) -> Origin:
-        """Where to send the request, as soon as the engine is ready; raises NotRunning."""
-        return await self._engines.wait(self._ticket)
-
-    def leave(self) -> None:
-        """The request is over, whichever way."""
-        self._engines.leave(self._ticket)
-
-
 def free_port() -> int:
     """A port of the loopback interface that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def _filled(text: str, values: Mapping[str, str]) -> str:
+    """A text with these words replaced."""
+    for word, value in values.items():
+        text = text.replace(word, value)
+    return text
 
 
 async def _listens(origin: Origin) -> bool:

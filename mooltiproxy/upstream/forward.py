@@ -81,18 +81,21 @@ class Forwarder:
         Who only asks for the models starts no server, and keeps none. Who asks nothing but to load or unload (Ollama's
         clients) gets the reply that it was given already.
         """
+        route = exchange.route
+        assert route is not None
+        model = route.model.name if route.model else None
         endpoint = listing(self._dialect_of(exchange.path), exchange)
-        if endpoint is not None and exchange.route is not None and (names := self._models[exchange.route.target.name]):
-            there = gate.ready
+        if endpoint is not None and (names := self._models[route.target.name]):
+            there = gate.ready(model)
             if there is None:
                 return listed(endpoint, names)
             return await self._answered(exchange, writer, plan, (there, path), body)
         keep_alive = keep_alive_in(await exchange.body())
         reply = exchange.translated.reply if exchange.translated else None
         if reply is not None and keep_alive == 0:
-            gate.unload()
+            gate.unload(model)
             return replied(reply)
-        way = gate.ask(keep_alive)
+        way = gate.ask(model, keep_alive)
         try:
             origin = way.origin or await self._waited(exchange, writer, plan, path, way, body)
             if origin is None:  # the error is in the stream already

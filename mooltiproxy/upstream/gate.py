@@ -39,18 +39,17 @@ class Pass(Protocol):
 
 
 class Gate(Protocol):
-    """The gate of one target."""
+    """The gate of one target; `model` is the entry of `models:` that is asked for, if any."""
 
-    @property
-    def ready(self) -> Origin | None:
+    def ready(self, model: str | None) -> Origin | None:
         """Where the server is to be found; None where it takes no requests now."""
 
-    def unload(self) -> None:
-        """Stop the server once its requests are answered."""
+    def unload(self, model: str | None) -> None:
+        """Stop the server once its requests are answered; raises NotFound."""
 
-    def ask(self, keep_alive: float | None) -> Pass:
+    def ask(self, model: str | None, keep_alive: float | None) -> Pass:
         """A request comes; `keep_alive` are the idle seconds for which it wants the server to stay, None where it does
-        not say. Raises NotRunning."""
+        not say. Raises NotRunning, and NotFound for a model that has no server."""
 
 
 def keep_alive_in(body: bytes | None) -> float | None:

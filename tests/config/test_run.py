@@ -47,6 +47,13 @@ def test_variables_are_filled_in_and_the_port_is_left_even_where_one_has_its_nam
     )
 
 
+def test_the_model_and_its_file_are_left_as_well_but_not_in_the_url(tmp_path: Path) -> None:
+    run = run_of(tmp_path, '{command: "a ${port} ${model}", env: {FILE: "${config}"}}', model="x", config="y")
+    assert (run.command[2], run.env["FILE"]) == ("${model}", "${config}")
+    text = TARGET.format(run='{command: "a ${port}"}').replace("/v1", "/${model}")
+    assert loaded(tmp_path, text, model="x").targets["one"].url == "http://127.0.0.1:${port}/x"
+
+
 def test_a_target_without_run_takes_its_port_from_the_environment(tmp_path: Path) -> None:
     text = TARGET.format(run="").replace("    run: \n", "")
     assert loaded(tmp_path, text, port="5").targets["one"].url == "http://127.0.0.1:5"

@@ -66,8 +66,8 @@ async def test_fifty_requests_at_once_start_one_server(tmp_path: Path) -> None:
         assert {status for status, _ in answers} == {200}
         async with running.client.get("/-/metrics") as response:
             text = await response.text()
-    assert 'mooltiproxy_engine_starts_total{outcome="ready",target="toy"} 1.0' in text
-    assert 'mooltiproxy_engine_ready{target="toy"} 1.0' in text
+    assert 'mooltiproxy_engine_starts_total{outcome="ready",server="toy"} 1.0' in text
+    assert 'mooltiproxy_engine_ready{server="toy"} 1.0' in text
 
 
 async def test_a_server_that_dies_while_loading_answers_with_its_last_words(tmp_path: Path) -> None:
@@ -323,3 +323,30 @@ async def test_ollamas_empty_request_loads_and_unloads(tmp_path: Path) -> None:
                 assert "x-mooltiproxy-dropped" not in response.headers
             found = await until(running, "toy", state=state)
             assert found["until"] is None or 595 < found["until"] - time.time() <= 600
+
+
+async def test_a_server_for_each_model_gets_its_name_and_its_file(tmp_path: Path) -> None:
+    (tmp_path / "config").mkdir()
+    for name in ("small", "large"):
+        (tmp_path / f"config/{name}.yml").write_text(f"model: {{model_name: {name}-exl2}}\n")
+    target = toy_target("--log", f"{tmp_path}/${{model}}.jsonl", group="gpu")
+    target["run"]["command"] = f"sh -c 'test -f ${{config}} && exec {target['run']['command']}'"
+    data = {"targets": {"default": "tabby", "tabby": target}, "models_dir": "config"}
+    async with proxy(data, tmp_path) as running:
+        for model in ("small", "large"):
+            body = {"model": model, "max_tokens": 5, "messages": [{"role": "user", "content": "Hi"}]}
+            async with running.client.post("/v1/chat/completions", json=body) as response:
+                assert response.status == 200, await response.read()
+            assert asked(tmp_path / f"{model}-exl2.jsonl") == 1
+        async with running.client.get("/status") as response:
+            told = orjson.loads(await response.read())
+        assert [(one["models"], one["state"]) for one in told["targets"]] == [
+            (["large"], "ready"),
+            (["small"], "stopped"),
+        ]
+        assert told["model"] == "large"
+        async with running.client.post("/unload?model=large") as response:
+            assert orjson.loads(await response.read()) == {"unloaded": ["tabby:large"]}
+        async with running.client.post("/v1/chat/completions", json={**body, "model": "other"}) as response:
+            assert response.status == 404
+            assert "a server for each of its models" in await response.text()
