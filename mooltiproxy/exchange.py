@@ -8,7 +8,7 @@ from typing import Protocol
 from aiohttp import StreamReader, web
 
 from mooltiproxy.config.model import Key
-from mooltiproxy.errors import BadRequest, SlowClient, TooLarge
+from mooltiproxy.errors import BadRequest, ProxyError, SlowClient, TooLarge
 from mooltiproxy.mapping.translate import Translated
 from mooltiproxy.routing import Route
 
@@ -36,6 +36,13 @@ class ClientConnection(Protocol):
         """Whether the client is slower than what was written so far."""
 
 
+class Begun(Protocol):
+    """An answer whose head is out for a sign of life, while its place is not found yet."""
+
+    def end(self, error: ProxyError) -> web.StreamResponse:
+        """End it with this error, in the way of the client's API."""
+
+
 @dataclass(slots=True)
 class Exchange:
     """One request and its answer."""
@@ -53,6 +60,7 @@ class Exchange:
     route: Route | None = None  # routing
     translated: Translated | None = None  # mapping: the body to send and how to read its answer
     held: Translated | None = None  # forwarder: how a stream that passes is kept awake until its server has started
+    begun: Begun | None = None  # forwarder: what is to be gone on with where another place is asked
     watch: Callable[[bytes], None] | None = None  # mapping: logs the pieces of an answer that passes untouched
     dropped: tuple[str, ...] = ()  # mapping: what the target could not be told
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)  # anyone: headers for whatever answer is sent

@@ -224,14 +224,15 @@ class Listener(web.Server):
                 raise BadRequest("no transfer coding but chunked is understood", status=501)
             return await chain(request)
         except ProxyError as error:
-            return self.refusal(exchange, error)
+            return exchange.begun.end(error) if exchange.begun else self.refusal(exchange, error)
         except (asyncio.CancelledError, ConnectionError):
             raise
         except web.HTTPException as response:  # a user's middleware may answer in this way
             return response
         except Exception:
             log.exception("%s: unexpected error", exchange.id)
-            return self.refusal(exchange, InternalError("the proxy failed on this request; its log says why"))
+            failed = InternalError("the proxy failed on this request; its log says why")
+            return exchange.begun.end(failed) if exchange.begun else self.refusal(exchange, failed)
 
     def _exchange(self, request: web.BaseRequest, connection: ClientConnection, current: Current) -> Exchange:
         path, _, query = origin_form(request.raw_path).partition("?")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from aiohttp import HttpVersion10, web
 
 from mooltiproxy.config.model import Config, Timeouts
-from mooltiproxy.errors import NotFound, ProxyError, UpstreamBroken
+from mooltiproxy.errors import EndpointMissing, NotFound, ProxyError, UpstreamBroken
 from mooltiproxy.exchange import EXCHANGE, Exchange
 from mooltiproxy.mapping.dialect import Dialect
 from mooltiproxy.metrics import Metrics
@@ -65,11 +65,16 @@ class Forwarder:
         plan = self._plans[route.target.name, _name(route.entry.dialect)]
         gate = self._gates.get(route.target.name)
         path, body = await self._prepared(exchange, plan, whole=gate is not None)
-        writer = _writer(request)
+        begun = exchange.begun
+        writer = begun.writer if isinstance(begun, Unfinished) else _writer(request)
         try:
             if gate is not None:
                 return await self._through(gate, exchange, writer, plan, path, body)
             return await self._answered(exchange, writer, plan, (plan.origin, path), body)
+        except EndpointMissing:
+            if writer.started:
+                exchange.begun = Unfinished(writer, self._relay(exchange, writer, plan, (plan.origin, path)))
+            raise
         finally:
             self._count(exchange, route.target.name)
 
@@ -260,6 +265,20 @@ class Forwarder:
             connection.end_upload()
         except ProxyError as error:
             relay.give_up(error)
+
+
+class Unfinished:
+    """An answer whose head is out for a sign of life, and that another place is asked for."""
+
+    def __init__(self, writer: AnswerWriter, relay: Relay) -> None:
+        self.writer = writer
+        self._relay = relay
+
+    def end(self, error: ProxyError) -> web.StreamResponse:
+        """End it with this error, in the way of the client's API."""
+        self._relay.give_up(error)
+        self._relay.release()
+        return Forwarded(200, keep_alive=self.writer.keep_alive)
 
 
 class Pulse:

@@ -303,7 +303,7 @@ class Relay:
             return
         self._exchange.error = f"{type(error).__name__}: {error}"
         self._exchange.fault = error.fault if isinstance(error, UpstreamError) else ""
-        if self.writer.started:
+        if self.writer.started and not isinstance(error, EndpointMissing):  # then there is another way to ask
             self._break_off(error)
             self._settle(None)
         else:

@@ -3,6 +3,7 @@
 import asyncio
 import random
 import re
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -350,3 +351,39 @@ async def test_a_server_for_each_model_gets_its_name_and_its_file(tmp_path: Path
         async with running.client.post("/v1/chat/completions", json={**body, "model": "other"}) as response:
             assert response.status == 404
             assert "a server for each of its models" in await response.text()
+
+
+def chat_target(load_time: float) -> dict[str, Any]:
+    """A target whose server has OpenAI's chat completions, and nothing else."""
+    target = toy_target()
+    target["speaks"] = "openai"
+    target["run"]["command"] = f"{sys.executable} -m tests.servers.chat_server ${{port}} {load_time}"
+    del target["template"]
+    return target
+
+
+async def test_a_stream_that_passes_goes_on_in_another_way_where_the_new_server_lacks_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mooltiproxy.upstream.forward.FIRST_SIGN", 0.1)
+    body = {"model": "chat", "prompt": "Hi", "stream": True}
+    async with running_engines(tmp_path, chat=chat_target(0.3)) as running:
+        async with running.client.post("/v1/completions", json=body) as response:
+            text = await response.read()
+        assert text.startswith(b": keep-alive\n\ndata: {")
+        assert text.count(b"HTTP/1.1") == 0
+        assert b'"object":"text_completion"' in text
+        assert text.endswith(b"data: [DONE]\n\n")
+
+
+async def test_what_cannot_be_asked_in_another_way_ends_the_stream_that_has_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mooltiproxy.upstream.forward.FIRST_SIGN", 0.1)
+    body = {"model": "chat", "prompt": "Hi", "suffix": "there", "stream": True}
+    async with running_engines(tmp_path, chat=chat_target(0.3)) as running:
+        async with running.client.post("/v1/completions", json=body) as response:
+            text = await response.read()
+        assert text.startswith(b': keep-alive\n\ndata: {"error":')
+        assert b"fills in no text before a suffix" in text
+        assert (await shown(running, "chat"))["in_flight"] == 0
