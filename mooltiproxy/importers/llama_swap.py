@@ -21,7 +21,7 @@ _FIRST_PORT = 5800
 _MAX_LENGTH = 10_000
 """Of a text with its macros filled in, which may name each other."""
 
-_RUN = "mooltiproxy starts and stops no servers: yours must run"
+_RUN = "start the server yourself, or say under `run` of the target how"
 _LISTING = "models are listed as their servers list them"
 _LIMITS = "there are no limits by model"
 _TIMEOUTS = "`system.timeout` holds for all targets: set it there"

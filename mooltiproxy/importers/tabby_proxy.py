@@ -22,7 +22,7 @@ _PORT_OF_TABBY, _PORT_WITHOUT_MAIN = 5000, 7001
 _EVERYWHERE = ("0.0.0.0", "::")
 
 _TABBYS = "TabbyAPI itself reads it, from this file"
-_RUN = "mooltiproxy starts and stops no servers: start TabbyAPI with this file yourself"
+_RUN = "start TabbyAPI yourself, or say under `run` of the target how and for how long"
 
 _OWN = (("template", "system"), ("template", "system_time"))
 

@@ -78,5 +78,5 @@ def test_what_loads_the_model_stays_with_tabby(tmp_path: Path) -> None:
         tmp_path, "model: {model_name: a, cache_size: 5, unload_timer: 9}\nsampling: {override_preset: x}\n"
     )
     assert fates(result)["model"] == "not carried: TabbyAPI itself reads it, from this file"
-    assert "starts and stops no servers" in fates(result)["model.unload_timer"]
+    assert "`run` of the target" in fates(result)["model.unload_timer"]
     assert "TabbyAPI itself" in fates(result)["sampling.override_preset"]
