@@ -33,8 +33,9 @@ def chat_template(
     conversation = list(_prepared(messages, template))
     if not conversation:
         raise BadRequest("messages must not be empty", param="messages")
-    said, told, documents = _guarded([conversation, tools, cfg.get("documents")], template, cfg)
-    prompt = _rendered(template, said, told, documents, cfg.get("variables") or {})
+    given = [conversation, tools, cfg.get("documents"), cfg.get("variables") or {}]
+    said, told, documents, variables = _guarded(given, template, cfg)
+    prompt = _rendered(template, said, told, documents, variables)
     return prompt, list(template.facts.stops)
 
 

@@ -11,11 +11,11 @@ Importing this module imports jinja2, which takes longer than starting: only wha
 import json  # noqa: TID251 - a template's `tojson` must write what Python's own library writes, blanks included
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextvars import ContextVar
 from datetime import datetime
 from functools import cache, wraps
-from types import BuiltinMethodType
+from types import BuiltinMethodType, MappingProxyType, MethodType
 from typing import Any
 
 from jinja2 import nodes
@@ -30,11 +30,15 @@ MAX_STEPS = 2_000_000
 MAX_CHARACTERS = 64 * 1024 * 1024
 MAX_SECONDS = 2.0
 MAX_NUMBER = 100_000
-"""The largest width, count or precision that a template may ask for; Jinja's own limit for `range`."""
+"""The largest count that a template may ask a function for; Jinja's own limit for `range`."""
 MAX_BITS = 65_536
 MAX_INDENT = 64
 
-_NUMBER = re.compile(r"\d{6,}")
+_NUMBER = re.compile(r"\d+")
+_NESTED = re.compile(r"\{[^{}]*\{")
+_ROWS: tuple[type[Iterable[Any]], ...] = (list, tuple, type({}.keys()), type({}.values()), type({}.items()))
+_ENCODINGS = frozenset(("utf-8", "utf8", "ascii", "strict", "ignore", "replace"))
+"""What `encode` and `decode` may be told: some encodings take time by the square of the text."""
 
 
 class TooMuch(Exception):
@@ -90,7 +94,7 @@ def _spend(steps: int = 1, characters: int = 0) -> None:
 
 def _made(value: Any) -> Any:
     """A value that has just been made, paid for by its size."""
-    if isinstance(value, str):
+    if isinstance(value, str | bytes):
         _spend(1, len(value))
     elif isinstance(value, list | tuple | dict):
         _spend(1 + len(value))
@@ -117,12 +121,12 @@ def _measured(value: Any) -> tuple[int, int, int]:
         items += len(level)
         below: list[Any] = []
         for one in level:
-            if isinstance(one, str):
+            if isinstance(one, str | bytes):
                 characters += len(one)
-            elif isinstance(one, dict):
+            elif isinstance(one, dict | MappingProxyType):
                 below += one.keys()
                 below += one.values()
-            elif isinstance(one, list | tuple):
+            elif isinstance(one, _ROWS):
                 below += one
             elif isinstance(one, Namespace):
                 below += _attributes_of(one)
@@ -183,19 +187,21 @@ def _power(base: Any, exponent: Any) -> Any:
 
 
 def _modulo(left: Any, right: Any) -> Any:
-    if isinstance(left, str):
-        _format_fits(left, right)
+    if isinstance(left, str | bytes):
+        _format_fits(left if isinstance(left, str) else left.decode("latin-1"), right)
     return _made(left % right)
 
 
 def _format_fits(pattern: str, values: Any) -> None:
     """Refuse a format that writes its values wider, or more often, than there is room for; raises TooMuch."""
-    if _NUMBER.search(pattern):
-        raise TooMuch(f"it asks for more than {MAX_NUMBER} characters or items at once")
+    if _NESTED.search(pattern):
+        raise TooMuch("it makes one format by another")
     items, characters, _ = _measured(values)
-    _small(*values if isinstance(values, tuple | list) else values.values() if isinstance(values, dict) else ())
+    widths = [int(number[:10]) for number in _NUMBER.findall(pattern)]
+    if "*" in pattern and isinstance(values, tuple | list):
+        widths += [abs(value) for value in values if isinstance(value, int)]
     places = pattern.count("%") + pattern.count("{")
-    _fits(len(pattern) + places * (characters * 4 + items * 8 + MAX_NUMBER * ("*" in pattern)))
+    _fits(len(pattern) + places * (characters * 4 + items * 8 + max(widths, default=0)))
 
 
 _OPERATORS: Mapping[str, Callable[[Any, Any], Any]] = {"+": _add, "*": _multiply, "**": _power, "%": _modulo}
@@ -204,24 +210,26 @@ _OPERATORS: Mapping[str, Callable[[Any, Any], Any]] = {"+": _add, "*": _multiply
 # Methods of values
 
 
-def _joined_length(separator: str, values: Sequence[Any]) -> None:
+def _joined_length(separator: str | bytes, values: Sequence[Any]) -> None:
     _, characters, _ = _measured(values)
     _fits(characters * 2 + len(separator) * len(values))
 
 
-def _replaced_length(text: str, old: str, new: str) -> None:
+def _replaced_length(text: Any, old: Any, new: Any) -> None:
     _fits(len(text) + (text.count(old) if old else len(text) + 1) * len(new))
 
 
 def _before_method(value: Any, name: str, arguments: Sequence[Any]) -> None:
-    """Look at a call of a value's own method before it is made; raises TooMuch."""
-    if isinstance(value, str):
+    """Look at a call of a value's own method before it is made; raises TooMuch, SecurityError."""
+    if isinstance(value, str | bytes):
         if name in ("center", "ljust", "rjust", "zfill"):
             _small(*arguments)
         elif name == "expandtabs":
             _small(*arguments)
-            _fits(len(value) + value.count("\t") * max((8, *(abs(n) for n in arguments if isinstance(n, int)))))
-        elif name == "replace" and len(arguments) > 1 and all(isinstance(text, str) for text in arguments[:2]):
+            _fits(len(value) * max((8, *(abs(n) for n in arguments if isinstance(n, int)))))
+        elif name in ("encode", "decode") and not _ENCODINGS.issuperset(str(word).lower() for word in arguments):
+            raise SecurityError(f"a template may {name} UTF-8 and ASCII only")
+        elif name == "replace" and len(arguments) > 1 and all(isinstance(text, str | bytes) for text in arguments[:2]):
             _replaced_length(value, arguments[0], arguments[1])
         elif name == "join" and arguments and isinstance(arguments[0], str | list | tuple | dict):
             _joined_length(value, list(arguments[0]))
@@ -245,7 +253,13 @@ _SHALLOW = frozenset(
 """Filters that do not go into their value's items; those of the tests that they call do that themselves."""
 
 _COMPARING = ("!=", "<", "<=", "==", ">", ">=", "eq", "equalto", "ge", "greaterthan", "gt", "in", "le", "lessthan")
-_COUNTED = ("batch", "center", "indent", "round", "slice", "truncate", "wordwrap")
+_COUNTED = ("batch", "center", "indent", "round", "slice", "wordwrap")
+
+_BY_ITEM = frozenset("batch join list map random reject rejectattr reverse select selectattr slice sum".split())
+_SLOW = frozenset("striptags title urlize wordcount".split())
+_SLOWEST = frozenset("dictsort groupby max min pprint sort unique wordwrap".split())
+"""Filters that look at every letter of a text; those that take a microsecond for it, and those that take more."""
+_SLOW_SHARE = 10
 
 
 def _limited_filter(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -261,12 +275,23 @@ def _limited_filter(name: str, function: Callable[..., Any]) -> Callable[..., An
             arguments = (*arguments[:skipped], value, *arguments[skipped + 1 :])
         if name not in _SHALLOW:
             _read(value)
+        _pay(name, value)
         if others:
             _read(others)
         _before_filter(name, value, others)
         return _made(function(*arguments, **named))
 
     return limited
+
+
+def _pay(name: str, value: Any) -> None:
+    """Count the steps of filters that take more than a value of this size costs; raises TooMuch."""
+    if name in _SLOWEST:
+        _spend(_SLOW_SHARE * len(value) if isinstance(value, Sized) else 1)
+    elif name in _SLOW or name in _BY_ITEM:
+        _spend(len(value) if isinstance(value, str | bytes) else 1)
+    if name == "wordwrap":
+        _small(len(str(value)))
 
 
 def _before_filter(name: str, value: Any, others: Sequence[Any]) -> None:
@@ -446,13 +471,13 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
             args = tuple(_made(list(one)) if isinstance(one, Iterator) else one for one in args)
             given = [*args, *kwargs.values()]
             _read(given)
-            if isinstance(__obj, BuiltinMethodType):
+            if isinstance(__obj, BuiltinMethodType | MethodType):
                 _before_method(__obj.__self__, __obj.__name__, given)
         return _made(super().call(__context, __obj, *args, **kwargs))
 
     def getitem(self, obj: Any, argument: Any) -> Any:
-        """`obj[argument]`, where a key of many parts costs what it is."""
-        return super().getitem(obj, _read(argument) if isinstance(argument, tuple) else argument)
+        """`obj[argument]`, where a key of many parts costs what it is: it is hashed, or shown in an error."""
+        return super().getitem(obj, argument if isinstance(argument, str | int) else _read(argument))
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
         """`str.format` within limits, None for anything else."""

@@ -36,6 +36,12 @@ def rendered(source: str) -> str:
         "{% for a in range(100000)|map('string')|select('in', 'a' * 60000000) %}{% endfor %}",
         "{{ range(10 ** 9) }}",
         "{% set x = 'a' * 60000000 %}" + "{% if 'aab' in x %}{% endif %}" * 3000,
+        "{{ ('a' * 10000000)|wordwrap(1) }}",
+        "{{ ('( ' * 10000000)|urlize }}",
+        "{{ ('ab' * 1000000)|groupby('x') }}",
+        "{{ ('a' * 60000000)|batch(1)|list }}",
+        "{{ ('xn--' ~ 'a' * 1000000).encode().decode('punycode') }}",
+        "{{ ('\u00fc' * 1000000).encode('idna') }}",
     ],
 )
 def test_a_template_that_would_go_on_is_stopped(source: str) -> None:
@@ -75,6 +81,17 @@ def test_a_template_that_would_go_on_is_stopped(source: str) -> None:
         "{{ '%9999999999d'|format(1) }}",
         "{{ '{:9999999999}'.format(1) }}",
         "{{ '{:{}}'.format(1, 10 ** 10) }}",
+        "{{ '{:{}}'.format(1, '9999999999') }}",
+        "{{ ('{0:99999}' * 90000).format(1) }}",
+        "{{ ('%(x)99999d' * 90000) % {'x': 1} }}",
+        "{{ '%9999999999d'.encode() % 1 }}",
+        "{{ ('%*d' * 5000) % ((99999, 1) * 5000) }}",
+        "{{ 'a'.encode().center(10 ** 10) }}",
+        "{% set x = 'a'.encode() %}" + "{% set x = x + x %}" * 60,
+        LONG + "{{ x.encode().join([x.encode()] * 100000) }}",
+        "{{ ('a'|safe).center(10 ** 10) }}",
+        LONG + "{{ (x|safe).replace('a', x) }}",
+        LONG + "{{ (x|safe).join(['a'] * 100000) }}",
         "{{ (1).to_bytes(10 ** 10, 'big') }}",
         "{{ 1.5|round(10 ** 9) }}",
         "{{ strftime_now('%999999999d') }}",
@@ -83,6 +100,10 @@ def test_a_template_that_would_go_on_is_stopped(source: str) -> None:
         GROWING + "{{ x }}",
         GROWING + "{{ x|tojson }}",
         GROWING + "{{ [x]|unique|list }}",
+        GROWING + "{{ messages[0][x] + 1 }}",
+        GROWING + "{{ {1: x}.values() }}",
+        GROWING + "{{ {1: x}.items().mapping }}",
+        TWO_GROWING + "{{ {1: x}.items() == {1: y}.items() }}",
         TWO_GROWING + "{{ x == y }}",
         TWO_GROWING + "{{ x in [y] }}",
         TWO_GROWING + "{{ [x].count(y) }}",
@@ -116,6 +137,11 @@ def test_a_template_does_not_reach_the_interpreter(source: str) -> None:
 def test_a_template_reads_no_files(tag: str) -> None:
     with pytest.raises(BadRequest, match="no loader"):
         rendered(f"{{% {tag} %}}")
+
+
+def test_numbers_that_are_written_may_be_large() -> None:
+    source = "{{ '%d' % 1700000000 }} {{ '{}'.format(1700000000) }} {{ '20240101: %5s'|format('a') }}"
+    assert rendered(source) == "1700000000 1700000000 20240101:     a"
 
 
 def test_what_one_rendering_used_is_not_missing_in_the_next() -> None:
