@@ -79,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     _add(commands, "demo", "show the proxy at work before a toy model server", _demo)
     _add_check(commands)
     _add_explain(commands)
+    _add_plan(commands)
     _add_selftest(commands)
     _add_import(commands)
     _add_key(commands)
@@ -124,6 +125,12 @@ def _add_explain(commands: Any) -> None:
         "--answer", type=Path, metavar="FILE", help="a recorded answer: shows what the client would get"
     )
     parser.add_argument("body", type=Path, nargs="?", metavar="BODY.json", help="the client's body")
+
+
+def _add_plan(commands: Any) -> None:
+    parser = _add(commands, "plan", "show what a reload with another file would change; changes nothing", _plan)
+    parser.add_argument("--config", type=Path, default=CONFIG_FILE, metavar="FILE", help="served now (./config.yaml)")
+    parser.add_argument("new", type=Path, metavar="NEW.yaml", help="the file that is to take its place")
 
 
 def _add_selftest(commands: Any) -> None:
@@ -341,6 +348,22 @@ def _explain(options: argparse.Namespace) -> int:
     body = options.body.read_bytes() if options.body else None
     answer = options.answer.read_bytes() if options.answer else None
     for line in explain(load(options.config), Question(options.path, options.target, options.model, body, answer)):
+        print(line)
+    return OK
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from mooltiproxy.config.load import load
+    from mooltiproxy.plan import plan
+
+    try:
+        after = load(options.new, folder=options.config.parent)
+    except ConfigError as error:
+        print(error)
+        return WRONG
+    before = load(options.config)
+    _warn([*before.warnings, *after.warnings])
+    for line in plan(before, after):
         print(line)
     return OK
 

@@ -163,11 +163,7 @@ class Server:
         except ConfigError as error:
             log.error("the configuration was not reloaded:\n%s", error)
             return
-        if (config.system.host, config.system.port, config.system.tls) != (
-            self._config.system.host,
-            self._config.system.port,
-            self._config.system.tls,
-        ):
+        if self._config.system.needs_restart(config.system):
             log.warning("system.host, port and ssl change only with a restart")
         self._config = config
         self._bans.configure(config.cerbere.max_tries, config.cerbere.ban)

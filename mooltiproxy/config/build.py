@@ -37,6 +37,8 @@ from mooltiproxy.mapping.translate import DialectTranslation, NoTranslation, Tra
 TEMPLATE = "HumanResponse"
 NO_VALUES: Mapping[str, Any] = {}
 _SETTINGS = ("defaults", "overrides", "max_tokens", "temperature", "system_time", "prefix", "suffix")
+SHAPING = ("url", "endpoints", "mapping", "prompter", "template", "control_tokens", "keep_bos")
+"""What is said of a target and cannot be told from its fields."""
 NEED_A_MODEL = ("chat", "text", "embeddings", "count")
 
 Values = Mapping[str, Any]
@@ -233,6 +235,7 @@ class _Target:
             mapping=mapping,
             replies=self._replies() if self._dialects else {},
             run=_run(self._values["run"], self._folder) if "run" in self._values else None,
+            written={name: self._values[name] for name in SHAPING if name in self._values},
         )
 
     def _replies(self) -> dict[str, Reply]:

@@ -25,13 +25,19 @@ from mooltiproxy.discovery import Registry, discover
 from mooltiproxy.errors import ConfigError, Problem
 
 
-def load(file: Path, environ: Mapping[str, str] = os.environ, probe: Probe | None = None) -> Config:
+def load(
+    file: Path,
+    environ: Mapping[str, str] = os.environ,
+    probe: Probe | None = None,
+    folder: Path | None = None,
+) -> Config:
     """The configuration of a YAML file; raises ConfigError with every problem, each with its line.
 
-    `probe` asks the targets that say `speaks: auto`.
+    `probe` asks the targets that say `speaks: auto`. The file is read as if it lay in `folder`, if one is given.
     """
     document = read_document(file, environ)
-    return dataclasses.replace(_configured(document, file.absolute().parent, environ, probe), file=file)
+    folder = (file.parent if folder is None else folder).absolute()
+    return dataclasses.replace(_configured(document, folder, environ, probe), file=file)
 
 
 def from_data(

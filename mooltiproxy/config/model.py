@@ -7,6 +7,7 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mooltiproxy.config.prompts import Library
 from mooltiproxy.discovery import Registry
@@ -55,6 +56,14 @@ class System:
     max_body: int = 64 * 1024 * 1024
     cors: tuple[str, ...] = ("*",)
     private_images: bool = False
+
+    def needs_restart(self, after: "System") -> list[str]:
+        """The fields that are others in `after`, and that a running proxy cannot change."""
+        return [name for name in LISTENING if getattr(self, name) != getattr(after, name)]
+
+
+LISTENING = ("host", "port", "tls")
+"""Fields of `System` that hold for as long as the process listens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +129,8 @@ class Target:
     """One entry of `targets:`. `mapping` is by client path, derived entries of `speaks` included.
 
     `losses` is a policy by class of loss (see mapping.losses); `keepalive` is seconds of silence in a stream. `replies`
-    are answered by the proxy itself, by client path. With `run`, the port in `url` may be `PORT`.
+    are answered by the proxy itself, by client path. With `run`, the port in `url` may be `PORT`. `written` is what the
+    file says of `url` and of all that shapes `mapping`, to be compared with another file's.
     """
 
     name: str
@@ -133,6 +143,7 @@ class Target:
     mapping: Mapping[str, MappingEntry] = field(default_factory=dict)
     replies: Mapping[str, Reply] = field(default_factory=dict)
     run: Run | None = None
+    written: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

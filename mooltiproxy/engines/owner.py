@@ -13,14 +13,14 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from mooltiproxy.config.model import PORT, Config, Run, Timeouts
 from mooltiproxy.engines.leftovers import end_leftovers
 from mooltiproxy.engines.process import LAST_WORDS, CannotStart, Log, Process
 from mooltiproxy.engines.schedule import Admit, Decision, Reason, Refuse, Rules, Schedule, Start, State, Stop, Ticket
-from mooltiproxy.engines.servers import Wanted, wanted
+from mooltiproxy.engines.servers import Wanted, made_of, wanted
 from mooltiproxy.errors import NotRunning, UpstreamError
 from mooltiproxy.metrics import Metrics
 from mooltiproxy.upstream.fetch import get
@@ -333,8 +333,7 @@ class Engines:
         name, target, run, now = server.name, server.target, server.run, self._loop.time()
         dialect = config.registry.dialects[target.speaks[0]] if target.speaks else None
         plan = Plan.of(target, dialect)
-        own = replace(run, unload_after=None, max_wait=0.0, max_waiting=1, stop_timeout=0.0)
-        seen = (target.url, target.key, own, server.values)
+        seen = made_of(server)
         engine = self._engines.get(name)
         rules = Rules(
             run.group, math.inf if run.unload_after is None else run.unload_after, run.max_waiting, run.max_wait

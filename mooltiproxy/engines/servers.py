@@ -1,7 +1,7 @@
 """Which servers a configuration wants: one for each target with `run:`, or one for each of its models."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mooltiproxy.config.model import CONFIG, MODEL, Config, Model, Run, Target
 
@@ -28,6 +28,12 @@ def wanted(config: Config) -> Iterator[Wanted]:
                 yield from _for_each(target, target.run, models, words)
             else:
                 yield Wanted(name, target, target.run, tuple(one.name for one in models))
+
+
+def made_of(server: Wanted) -> object:
+    """What a run of a server is made of: where this is another after a reload, the server is started anew."""
+    run = replace(server.run, unload_after=None, max_wait=0.0, max_waiting=1, stop_timeout=0.0)
+    return server.target.url, server.target.key, run, server.values
 
 
 def is_in(word: str, run: Run) -> bool:
