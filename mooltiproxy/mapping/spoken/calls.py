@@ -49,33 +49,26 @@ def xml_calls(text: str) -> list[SpokenCall]:
     found = re.fullmatch(r"\s*<function=([^>\n]+)>(.*?)</function>\s*", text, re.DOTALL)
     if found is None:
         raise ValueError("no function")
-    return [_untyped(found[1], found[2], r"<parameter=([^>\n]+)>\n?(.*?)\n?</parameter>")]
+    pairs = _rows(found[2], "<parameter=", ">", "</parameter>")
+    return [_untyped(found[1], {name: value.removeprefix("\n").removesuffix("\n") for name, value in pairs})]
 
 
 def key_value_calls(text: str) -> list[SpokenCall]:
     """`f`, then pairs of `<arg_key>k</arg_key>` and `<arg_value>v</arg_value>` (GLM 4.5)."""
     name, mark, rest = text.partition("<arg_key>")
-    return [_untyped(name, mark + rest, r"<arg_key>(.*?)</arg_key>\s*<arg_value>(.*?)</arg_value>")]
+    pairs = _rows(mark + rest, "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>")
+    return [_untyped(name, {key: value for key, _, value in pairs})]
 
 
 def deepseek_calls(text: str) -> list[SpokenCall]:
     """Calls between marks of their own: `function<sep>f` and fenced JSON (V3), or `f<sep>{..}` (V3.1)."""
-    pieces = re.findall(r"<｜tool▁call▁begin｜>(.*?)<｜tool▁call▁end｜>", text, re.DOTALL)
-    if not pieces:
-        raise ValueError("no call")
-    return [_deepseek_call(piece) for piece in pieces]
+    return [_deepseek_call(piece) for (piece,) in _rows(text, "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>")]
 
 
 def kimi_calls(text: str) -> list[SpokenCall]:
     """`functions.f:0` and the arguments, between marks; the id must come back in this form."""
-    pattern = r"<\|tool_call_begin\|>\s*(\S+?)\s*<\|tool_call_argument_begin\|>(.*?)<\|tool_call_end\|>"
-    found = re.findall(pattern, text, re.DOTALL)
-    if not found:
-        raise ValueError("no call")
-    return [
-        SpokenCall(identifier.removeprefix("functions.").rpartition(":")[0], _object(arguments), identifier)
-        for identifier, arguments in found
-    ]
+    found = _rows(text, "<|tool_call_begin|>", "<|tool_call_argument_begin|>", "<|tool_call_end|>")
+    return [_kimi_call(identifier.strip(), arguments) for identifier, arguments in found]
 
 
 def python_calls(text: str) -> list[SpokenCall]:
@@ -146,11 +139,33 @@ def _objects(text: str) -> Iterator[str]:
         raise ValueError("an object without end")
 
 
-def _untyped(name: str, text: str, pattern: str) -> SpokenCall:
-    """A call whose arguments are these pairs; raises ValueError where there is more than that."""
-    if re.sub(pattern, "", text, flags=re.DOTALL).strip() or not name.strip():
-        raise ValueError("there is more than pairs")
-    return SpokenCall(name.strip(), dict(re.findall(pattern, text, re.DOTALL)), is_untyped=True)
+def _rows(text: str, *marks: str) -> Iterator[list[str]]:
+    """What stands between these marks, time after time; raises ValueError where there is more than that.
+
+    Every letter is looked at once: a model that repeats a mark for ever costs no more than other text.
+    """
+    at, end = 0, len(text.rstrip())
+    while at < end:
+        between: list[str] = []
+        for mark in marks:
+            found = text.find(mark, at)
+            if found < 0:
+                raise ValueError(f"no {mark}")
+            between.append(text[at:found])
+            at = found + len(mark)
+        if between[0].strip():
+            raise ValueError("there is more than calls")
+        yield between[1:]
+
+
+def _untyped(name: str, arguments: Mapping[str, str]) -> SpokenCall:
+    if not name.strip():
+        raise ValueError("no name")
+    return SpokenCall(name.strip(), arguments, is_untyped=True)
+
+
+def _kimi_call(identifier: str, arguments: str) -> SpokenCall:
+    return SpokenCall(identifier.removeprefix("functions.").rpartition(":")[0], _object(arguments), identifier)
 
 
 def _mistral_call(piece: str) -> SpokenCall:

@@ -111,7 +111,7 @@ class SpokenParser(Steps):
             if not calls:
                 raise ValueError("no call")
             pairs = [(call, arguments_of(call, self._tools[call.name])) for call in calls]
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, TypeError, RecursionError):  # TypeError: Python's values that JSON has not
             return self._texts(opening + text + closing)
         self._strips = True
         return [event for call, arguments in pairs for event in self._called(call.name, arguments, call.id)]

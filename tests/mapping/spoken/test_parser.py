@@ -1,5 +1,6 @@
 """Calls and thoughts that models write as text."""
 
+import time
 from typing import Any
 
 import orjson
@@ -218,10 +219,36 @@ def test_what_is_no_call_stays_text(text: str) -> None:
         "[f(**{'a': 1})]",
         "[" * 3000,
         "[f(a=" + "-" * 9000 + "1)]",
+        "[f(a={1: 2})]",
+        "[f(a={1, 2})]",
+        "[f(a=b'x')]",
+        "[f(a=1" + "0" * 30 + ")]",
+        '[f(b="\\ud800")]',
     ],
 )
 def test_pythonic_calls_are_names_and_literals_only(text: str) -> None:
     assert parts(Spoken("pythonic"), [text]) == [Text(text)]
+
+
+def test_a_value_that_is_nested_too_deeply_is_text() -> None:
+    text = "<|tool_call>call:f{a:" + "[" * 3000 + "]" * 3000 + "}<tool_call|>"
+    assert parts(Spoken("gemma"), [text]) == [Text(text)]
+
+
+@pytest.mark.parametrize(
+    ("syntax", "opening", "mark"),
+    [
+        ("qwen3-coder", "<tool_call><function=f>", "<parameter=a>"),
+        ("glm", "<tool_call>f", "<arg_key>"),
+        ("deepseek", "<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>"),
+        ("kimi", "<|tool_calls_section_begin|>", "<|tool_call_begin|>"),
+    ],
+)
+def test_a_model_that_repeats_itself_costs_little(syntax: str, opening: str, mark: str) -> None:
+    text = opening + mark * 20_000 + ("</function></tool_call>" if syntax == "qwen3-coder" else "</tool_call>")
+    begun = time.monotonic()
+    assert parts(Spoken(syntax), [text]) == [Text(text)]
+    assert time.monotonic() - begun < 2
 
 
 HARMONY = Spoken(is_harmony=True)
