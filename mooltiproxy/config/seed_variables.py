@@ -62,7 +62,7 @@ def interstitial(environ: Mapping[str, str]) -> dict[str, Any] | None:
     url = environ.get("DESTINATION_API", "").strip()
     if not url:
         return None
-    mapping = {path: said for name, path in _ENDPOINTS.items() if (said := environ.get(name, path)) != path}
+    mapping = {path: said for name, path in _ENDPOINTS.items() if (said := environ.get(name) or path) != path}
     model = {"target": DESTINATION, "name": environ.get("MODEL_OVERRIDE", "").strip() or EVERY, **_words(environ)}
     return {
         "system": {"port": environ.get("LOCAL_PORT") or _PORT, "timeout": dict(_TIMEOUT)},

@@ -83,6 +83,12 @@ def test_one_model_and_other_paths_and_another_port() -> None:
     assert config.system.port == 1
 
 
+def test_a_variable_that_is_empty_counts_as_absent() -> None:
+    config = relayed(MODEL_OVERRIDE="", ENDPOINT_COMPLETIONS="", ENDPOINT_MODELS="", LOCAL_PORT="")
+    assert config.targets["destination"].mapping["/v1/chat/completions"].path == "/v1/chat/completions"
+    assert config.system.port == 3456
+
+
 def test_another_injector_is_a_mistake() -> None:
     with pytest.raises(ConfigError, match="PROMPT_INJECTOR: expected user, system or nothing"):
         relayed(PROMPT_INJECTOR="assistant")
