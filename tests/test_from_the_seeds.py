@@ -270,7 +270,8 @@ async def test_llm_proxy_apis_endpoints() -> None:
         async with client.get("/api/ping") as response:
             assert await response.json() == {"status": True, "body": "pong"}
         async with client.get("/api/tags") as response:
-            assert (await response.json())["models"][0]["name"] == "gemma"
+            named = [model["name"] for model in (await response.json())["models"]]
+            assert named == ["google/gemma-3-12b-it", "gemma"]
         async with client.post("/api/passthrough/lora", json={"a": 1}) as response:
             assert response.status == 200
         status, told = await asked(client, "/api/conversation_with_model", {})

@@ -100,14 +100,16 @@ class Braces:
 
     def add(self, text: str) -> None:
         """Follow some more of the text."""
-        for found in _MARKS.finditer(text, self._escaped):
+        if self._escaped and text:
+            text, self._escaped = text[1:], False
+        for found in _MARKS.finditer(text):
             mark = found[0]
             if mark == '"':
                 self._in_string = not self._in_string
             elif not self._in_string and mark in "{}":
                 self._begun = True
                 self._depth += 1 if mark == "{" else -1
-        self._escaped = bool(text) and _OPEN_ESCAPE.search(text, self._escaped) is not None
+        self._escaped = self._escaped or _OPEN_ESCAPE.search(text) is not None
 
 
 _MARKS = re.compile(r'["{}]|\\.', re.DOTALL)

@@ -59,9 +59,7 @@ async def test_another_target_lists_those_that_it_has() -> None:
         ("/v1/models", "data", ["bob", "eve", "own"], SIGN),
     ],
 )
-async def test_every_client_gets_them_in_its_form(
-    path: str, place: str, expected: list[str], headers: Any
-) -> None:
+async def test_every_client_gets_them_in_its_form(path: str, place: str, expected: list[str], headers: Any) -> None:
     assert names((await listed(path, OPENAI, **headers))[place]) == expected
 
 
