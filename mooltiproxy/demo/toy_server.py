@@ -7,6 +7,7 @@ one JSON line per event: `request` (method, path, headers, body), `started`, the
 
 import argparse
 import asyncio
+import math
 import os
 import signal
 import sys
@@ -72,7 +73,7 @@ class ToyServer:
         self._model = LanguageModel(TEXT.read_text(encoding="utf-8"))
         self._log = Log(options.log)
         self._numbers = count(1)
-        self._loaded = time.monotonic() + options.load_time
+        self._loaded = math.inf if options.crash_loading else time.monotonic() + options.load_time
 
     def application(self) -> web.Application:
         """The routes."""

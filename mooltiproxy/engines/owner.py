@@ -347,7 +347,7 @@ class Engines:
         self._apply(self._schedule.configure(name, rules, now))
         if changed and self._schedule.engines[name].is_running:
             log.info("%s: its settings have changed, it will be started anew", name)
-            self._apply(self._schedule.unload(name, now))
+            self._apply(self._schedule.unload(name, now, outdated=True))
 
     def _shown(self, name: str) -> "Shown":
         known, engine = self._schedule.engines[name], self._engines[name]

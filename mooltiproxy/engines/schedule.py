@@ -106,7 +106,7 @@ class Engine:
     """What the schedule knows of an engine; to be read only.
 
     `since` is when its state began, `idle_since` when its last answer ended. `keep` is what the last request that said
-    so wanted, until the engine stops.
+    so wanted, until the engine stops. `is_outdated` tells that what runs is no longer what is wanted.
     """
 
     name: str
@@ -121,6 +121,7 @@ class Engine:
     failures: int = 0
     retry_at: float = 0.0
     must_stop: bool = False
+    is_outdated: bool = False
     removed: bool = False
 
     @property
@@ -212,9 +213,12 @@ class Schedule:
         self.alarm = until if self.alarm is None else min(self.alarm, until)  # no look at the others: the common case
         return []
 
-    def unload(self, name: str, now: float) -> list[Decision]:
-        """Stop an engine as soon as its requests are answered; those that come meanwhile start it again."""
-        self.engines[name].must_stop = self.engines[name].is_running
+    def unload(self, name: str, now: float, *, outdated: bool = False) -> list[Decision]:
+        """Stop an engine as soon as its requests are answered, those that wait for its start included; those that come
+        later start it again. A start that is `outdated` is broken off, and those who wait for it wait for the next."""
+        engine = self.engines[name]
+        engine.must_stop = engine.is_running
+        engine.is_outdated = outdated and engine.is_running
         return self._settle(now)
 
     def close(self, now: float) -> list[Decision]:
@@ -269,7 +273,7 @@ class Schedule:
     def _enter(self, engine: Engine, state: State, now: float) -> None:
         engine.state, engine.since = state, now
         if not engine.is_running:
-            engine.keep, engine.must_stop = None, False
+            engine.keep, engine.must_stop, engine.is_outdated = None, False, False
             if engine.removed:
                 del self.engines[engine.name]
 
@@ -326,7 +330,8 @@ class Schedule:
 
     def _held(self, holder: Engine, following: Engine | None, now: float) -> Iterator[Decision]:
         """What becomes of an engine that has the place; `following` is who wants it."""
-        if holder.state is State.STARTING and (holder.must_stop or following is not None and not holder.waiting):
+        is_needless = not holder.waiting and (holder.must_stop or following is not None)
+        if holder.state is State.STARTING and (is_needless or holder.is_outdated):
             yield self._stop(holder, now)
         if holder.state is State.READY and self._should_leave(holder, following, now):
             self._enter(holder, State.DRAINING, now)

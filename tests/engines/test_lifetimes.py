@@ -65,9 +65,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             os.kill(pid, signal.SIGKILL)
 
 
-def configuration(port: int, drain: float = 5.0, **targets: object) -> str:
-    data = engines(**targets)  # type: ignore[arg-type]
-    return str(yaml.safe_dump({**data, "system": {"port": port, "drain": drain}}))
+def configuration(port: int, **targets: dict[str, Any]) -> str:
+    return str(yaml.safe_dump({**engines(**targets), "system": {"port": port, "drain": 5}}))
 
 
 def reloaded(running: Running, folder: Path, config: str) -> None:

@@ -326,6 +326,26 @@ def test_unload_waits_for_answers_and_what_comes_meanwhile_starts_it_again() -> 
     assert again in sim.admitted
 
 
+def test_unload_lets_those_be_answered_who_wait_for_the_start() -> None:
+    sim = Simulation(a=ONE)
+    ticket = sim.ask("a")
+    sim.take(sim.schedule.unload("a", sim.now))
+    sim.started("a")
+    assert ticket in sim.admitted
+    sim.leave(ticket)
+    assert sim.stopping == ["a"]
+
+
+def test_a_start_of_what_is_no_longer_wanted_is_broken_off_and_who_waits_gets_the_next() -> None:
+    sim = Simulation(a=ONE)
+    ticket = sim.ask("a")
+    sim.take(sim.schedule.unload("a", sim.now, outdated=True))
+    assert sim.stopping == ["a"]
+    sim.ended("a")
+    sim.started("a")
+    assert ticket in sim.admitted
+
+
 def test_an_engine_that_is_removed_answers_what_it_has_and_is_forgotten() -> None:
     sim = Simulation(a=ONE, b=ONE)
     ticket = sim.running("a")
