@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import orjson
 
 from mooltiproxy.mapping.neutral import StreamEvent, Tool
-from mooltiproxy.mapping.spoken.steps import Steps, begun
+from mooltiproxy.mapping.spoken.steps import Gathered, Steps, begun
 
 _MESSAGE = "<|message|>"
 _ENDS = ("<|end|>", "<|return|>", "<|call|>", "<|start|>")
@@ -25,6 +25,7 @@ class HarmonyParser(Steps):
         super().__init__(index)
         self._names = {tool.name for tool in tools}
         self._header: str | None = None
+        self._arguments = Gathered(_ENDS)
 
     def end(self) -> list[StreamEvent]:
         """What was held back, when no more comes."""
@@ -32,7 +33,7 @@ class HarmonyParser(Steps):
             # Without any mark it is no harmony: a server has taken the marks away.
             text, self._held = self._held, ""
             return self._told(text) if text and _CHANNEL.search(text) is None else []
-        content, self._held = self._held, ""
+        content, self._held = self._arguments.whole() + self._held, ""
         return self._content(content, is_whole=True)
 
     def _step(self, events: list[StreamEvent]) -> bool:
@@ -41,6 +42,8 @@ class HarmonyParser(Steps):
             if mark:
                 self._header, self._held = header, rest
             return bool(mark)
+        if self._recipient():
+            return self._calling(events)
         found = [(at, mark) for mark in _ENDS if (at := self._held.find(mark)) >= 0]
         if found:
             at, mark = min(found)
@@ -49,10 +52,20 @@ class HarmonyParser(Steps):
             self._header = None
             return True
         kept = begun(self._held, _ENDS)
-        if not self._recipient():
-            events += self._content(self._held[: len(self._held) - kept], is_whole=False)
-            self._held = self._held[len(self._held) - kept :]
+        events += self._content(self._held[: len(self._held) - kept], is_whole=False)
+        self._held = self._held[len(self._held) - kept :]
         return False
+
+    def _calling(self, events: list[StreamEvent]) -> bool:
+        """A call's arguments, until their end."""
+        text, self._held = self._held, ""
+        ended = self._arguments.add(text)
+        if ended is None:
+            return False
+        before, _, self._held = ended
+        events += self._content(before, is_whole=True)
+        self._header = None
+        return True
 
     def _recipient(self) -> str | None:
         found = _RECIPIENT.search(self._header or "")

@@ -8,7 +8,7 @@ import orjson
 from mooltiproxy.mapping.neutral import StreamEvent, Tool
 from mooltiproxy.mapping.spoken.calls import SpokenCall
 from mooltiproxy.mapping.spoken.harmony import HarmonyParser
-from mooltiproxy.mapping.spoken.steps import Steps, begun
+from mooltiproxy.mapping.spoken.steps import Gathered, Steps, begun
 from mooltiproxy.mapping.spoken.syntax import SYNTAXES, Spoken
 
 
@@ -25,6 +25,7 @@ class SpokenParser(Steps):
         self._tools = {tool.name: tool for tool in tools}
         self._syntax = SYNTAXES[spoken.syntax] if spoken.syntax and tools else None
         self._marks = spoken.thought or ("", "")
+        self._call = Gathered([self._syntax.closing] if self._syntax and self._syntax.closing else [])
         # Not bound to this object, which would hold itself.
         self._read = SpokenParser._thinking if spoken.begins_thinking else SpokenParser._beginning
         self._strips = spoken.begins_thinking
@@ -35,7 +36,7 @@ class SpokenParser(Steps):
         if self._read is SpokenParser._thinking:
             return self._thought(held.rstrip("\n"))
         if self._read is SpokenParser._calling:
-            return self._calls_in(held, self._opening, "")
+            return self._calls_in(self._call.whole() + held, self._opening, "")
         return self._texts(held)
 
     def _step(self, events: list[StreamEvent]) -> bool:
@@ -93,12 +94,13 @@ class SpokenParser(Steps):
 
     def _calling(self, events: list[StreamEvent]) -> bool:
         """A call, until its end."""
-        closing = self._syntax.closing if self._syntax else ""
-        text, mark, after = self._held.partition(closing) if closing else (self._held, "", "")
-        if not mark:
+        text, self._held = self._held, ""
+        ended = self._call.add(text)
+        if ended is None:
             return False
-        events += self._calls_in(text, self._opening, mark)
-        self._held, self._read = after, SpokenParser._telling
+        before, mark, self._held = ended
+        events += self._calls_in(before, self._opening, mark)
+        self._read = SpokenParser._telling
         return True
 
     def _calls_in(self, text: str, opening: str, closing: str) -> list[StreamEvent]:

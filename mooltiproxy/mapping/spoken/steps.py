@@ -1,5 +1,7 @@
 """What parsers of spoken text have in common: text that is held, taken step by step, and the events of a call."""
 
+from collections.abc import Sequence
+
 from mooltiproxy.mapping.ids import new_id
 from mooltiproxy.mapping.neutral import CallArguments, CallStart, FinishReason, ReasoningDelta, StreamEvent, TextDelta
 
@@ -42,6 +44,31 @@ class Steps:
 
     def _thought(self, text: str) -> list[StreamEvent]:
         return [ReasoningDelta(text, index=self._index)] if text else []
+
+
+class Gathered:
+    """Text that is kept until a mark ends it, each letter searched once, however small the pieces are."""
+
+    def __init__(self, marks: Sequence[str]) -> None:
+        self._marks = marks
+        self._pieces: list[str] = []
+        self._tail = ""
+
+    def add(self, text: str) -> tuple[str, str, str] | None:
+        """Keep more text: what stands before the first mark, the mark, and what is behind it; None without one."""
+        self._pieces.append(text)
+        window = self._tail + text
+        if not any(mark in window for mark in self._marks):
+            self._tail = window[1 - max(map(len, self._marks), default=1) :] if self._marks else ""
+            return None
+        whole = self.whole()
+        at, mark = min((at, mark) for mark in self._marks if (at := whole.find(mark)) >= 0)
+        self._pieces, self._tail = [], ""
+        return whole[:at], mark, whole[at + len(mark) :]
+
+    def whole(self) -> str:
+        """All of it so far."""
+        return "".join(self._pieces)
 
 
 def begun(text: str, marks: tuple[str, ...]) -> int:
