@@ -418,3 +418,13 @@ def test_any_accept_language_is_read(value: str) -> None:
 
 def test_languages_come_in_the_order_of_their_weights() -> None:
     assert accepted_languages("de;q=0.5, *, pl, en;q=0.9, fr;q=0, it;q=x") == ["pl", "en", "de"]
+
+
+@pytest.mark.parametrize("client", ["openai", "anthropic", "ollama"])
+async def test_messages_that_are_no_list_reach_the_target_as_they_are(client: str) -> None:
+    path, body = CLIENTS[client]
+    async with upstream(answering(answer(b"{}"))) as up:
+        async with proxy(config(up.url, client, {"system": "Be brief."})) as running:
+            async with running.client.post(path, json={**body, "messages": {"role": "user"}}) as response:
+                await response.read()
+    assert orjson.loads(up.requests[0].body)["messages"] == {"role": "user"}

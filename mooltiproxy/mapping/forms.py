@@ -174,6 +174,11 @@ def position_of(at: int | None, count: int) -> int:
     return min(at, count) if at >= 0 else max(count + at, 0)
 
 
+def holds_messages(body: Body, form: Conversation) -> bool:
+    """Whether the messages are something to put others beside; what else a client sends is for the target to refuse."""
+    return not form.takes_messages or isinstance(body.get(form.messages), list | str | None)
+
+
 def messages_of(body: Body, form: Conversation) -> list[Any]:
     """The messages, one that is a mere text as the user's."""
     value = body.get(form.messages)

@@ -16,6 +16,7 @@ from mooltiproxy.mapping.forms import (
     Conversation,
     Form,
     has_system,
+    holds_messages,
     position_of,
     put_around,
     put_at,
@@ -213,8 +214,9 @@ class Edit:
         if self.is_language_said:
             del changed[LANGUAGE]
         respelled(changed, form.spellings)
-        if form.conversation is not None and not (form.bare and body.get(form.bare)):
-            self._speak_in(changed, form.conversation)
+        talk = form.conversation
+        if talk is not None and not (form.bare and body.get(form.bare)) and holds_messages(body, talk):
+            self._speak_in(changed, talk)
         if form.places:
             self._set_in(changed, form, endpoint, config)
         self.add_own(changed, endpoint)
