@@ -9,8 +9,7 @@ from urllib.parse import unquote
 from mooltiproxy.config.model import PASSTHROUGH, Config, MappingEntry, Model, Target
 from mooltiproxy.errors import NotFound
 from mooltiproxy.mapping.dialect import Dialect, Reply
-from mooltiproxy.mapping.json_edit import with_model
-from mooltiproxy.mapping.json_fields import with_fields
+from mooltiproxy.mapping.json_edit import with_fields, with_model
 from mooltiproxy.mapping.model_names import MODEL_NAME
 
 TO = "/to/"

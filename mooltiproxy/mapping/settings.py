@@ -25,7 +25,7 @@ from mooltiproxy.mapping.forms import (
     respelled,
     value_at,
 )
-from mooltiproxy.mapping.json_fields import with_fields
+from mooltiproxy.mapping.json_edit import with_fields
 from mooltiproxy.mapping.neutral import Request, Sampling, Text, Turn
 
 SAMPLING = frozenset(one.name for one in fields(Sampling)) - {"model_defaults"}

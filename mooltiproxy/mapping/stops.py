@@ -13,7 +13,6 @@ class StopCutter:
     def __init__(self, stops: Iterable[str]) -> None:
         self._stops = tuple(dict.fromkeys(stop for stop in stops if stop))
         self.firsts = frozenset(stop[0] for stop in self._stops)
-        self._firsts = tuple(self.firsts)
         self._longest = max(map(len, self._stops), default=0)
         self._held = ""
         self.found: str | None = None
@@ -58,7 +57,7 @@ class StopCutter:
 
     def _may_begin(self, text: str) -> bool:
         """Whether a stop can begin anywhere in the text: most pieces of a stream hold none of the first characters."""
-        for first in self._firsts:
+        for first in self.firsts:
             if first in text:
                 return True
         return False
@@ -69,7 +68,7 @@ class StopCutter:
         if not self._may_begin(end):
             return 0
         for at in range(len(end)):
-            if end[at] in self._firsts and any(stop.startswith(end[at:]) for stop in self._stops):
+            if end[at] in self.firsts and any(stop.startswith(end[at:]) for stop in self._stops):
                 return len(end) - at
         return 0
 

@@ -6,7 +6,7 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mooltiproxy.mapping.json_fields import with_fields
+from mooltiproxy.mapping.json_edit import with_fields
 
 scalars = st.none() | st.booleans() | st.integers(-(2**31), 2**31) | st.text(max_size=6)
 values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner))
