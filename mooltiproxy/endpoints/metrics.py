@@ -53,7 +53,7 @@ class _Collected:
         )
         yield _family(
             "mooltiproxy_dropped",
-            "Parts of requests that the target could not be told, by class of losses",
+            "Parts of requests that the target could not be told and clients were told of, by class of losses",
             ("target", "class"),
             self._counted.dropped,
         )

@@ -15,10 +15,11 @@ from mooltiproxy.config.model import Config, Timeouts
 from mooltiproxy.errors import EndpointMissing, NotFound, ProxyError, UpstreamBroken
 from mooltiproxy.exchange import EXCHANGE, Exchange
 from mooltiproxy.mapping.dialect import Dialect
+from mooltiproxy.mapping.keep_alive import keep_alive_in
 from mooltiproxy.metrics import Metrics
 from mooltiproxy.upstream.answer import AnswerWriter, Forwarded
 from mooltiproxy.upstream.connection import Connection
-from mooltiproxy.upstream.gate import Gate, Pass, held, keep_alive_in, listed, listing, replied
+from mooltiproxy.upstream.gate import Gate, Pass, held, listed, listing, replied
 from mooltiproxy.upstream.relay import Relay
 from mooltiproxy.upstream.request import Plan, path_at_target, request_head
 from mooltiproxy.upstream.session import Origin, Session
@@ -72,6 +73,7 @@ class Forwarder:
                 return await self._through(gate, exchange, writer, plan, path, body)
             return await self._answered(exchange, writer, plan, (plan.origin, path), body)
         except EndpointMissing:
+            exchange.dropped = ()  # it is asked in another way, with losses of its own
             if writer.started:
                 exchange.begun = Unfinished(writer, self._relay(exchange, writer, plan, (plan.origin, path)))
             raise

@@ -106,3 +106,20 @@ async def test_what_a_target_could_not_be_told_is_counted_by_class() -> None:
         async with running.client.post("/v1/messages", json={**CHAT, "container": "c"}) as response:
             assert response.headers["x-mooltiproxy-dropped"] == "container"
         assert await counted(running, "mooltiproxy_dropped_total") == {("other", "one"): 1.0}
+
+
+async def test_a_request_that_is_asked_in_another_way_counts_its_losses_once() -> None:
+    message = {"role": "assistant", "content": "Hi"}
+    good = answer({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
+
+    async def chats_only(peer: Peer, received: Received) -> None:
+        missing = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"
+        await peer.send(good if "/chat/completions" in received.line else missing)
+
+    body = {"inputs": "Hi", "model": "m", "parameters": {"max_new_tokens": 5, "watermark": True}}
+    async with upstream(chats_only) as up, proxy(before(up.url)) as running:
+        async with running.client.post("/generate", json=body) as response:
+            assert response.status == 200
+            lost = response.headers["x-mooltiproxy-dropped"].split("; ")
+        assert len(up.requests) == 2
+        assert sum((await counted(running, "mooltiproxy_dropped_total")).values()) == len(lost)

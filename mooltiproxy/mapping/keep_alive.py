@@ -1,0 +1,45 @@
+"""How long a client wants an on-demand server to stay, in seconds."""
+
+import math
+import re
+from typing import Any
+
+import orjson
+
+_UNITS = {"ns": 1e-9, "us": 1e-6, "\u00b5s": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|\u00b5s|ms|s|m|h)", re.ASCII)
+_DURATION = re.compile(rf"([+-]?)((?:{_PART.pattern})+|\d+(?:\.\d*)?)", re.ASCII)
+LONGEST = 32
+"""Characters of a duration that is read."""
+
+
+def keep_alive_in(body: bytes | None) -> float | None:
+    """The `keep_alive` at the top of a client's JSON, in seconds: `math.inf` for ever, None where there is none.
+
+    Ollama's words (docs/api.md, 2026): a number of seconds, or a duration of Go's (`10m`); negative is for ever.
+    """
+    if not body or b'"keep_alive"' not in body:
+        return None
+    value = _read(body)
+    said = value.get("keep_alive") if isinstance(value, dict) else None
+    if isinstance(said, str):
+        said = _duration(said)
+    if isinstance(said, bool) or not isinstance(said, int | float):
+        return None
+    return math.inf if said < 0 else float(said)
+
+
+def _read(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _duration(text: str) -> float | None:
+    found = _DURATION.fullmatch(text) if len(text) <= LONGEST else None
+    if found is None:
+        return None
+    parts = _PART.findall(found[2])
+    seconds = sum(float(number) * _UNITS[unit] for number, unit in parts) if parts else float(found[2])
+    return -seconds if found[1] == "-" else seconds
