@@ -3,6 +3,8 @@
 import hashlib
 import secrets
 
+MASTER = "master"
+"""What the log calls the master key."""
 PREFIX = "sha256:"
 BYTES = 32
 

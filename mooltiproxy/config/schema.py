@@ -26,6 +26,7 @@ from mooltiproxy.config.validators import (
     flag,
     host,
     key,
+    key_name,
     limit,
     matching,
     network,
@@ -91,7 +92,7 @@ def schema(known: Known) -> Section:
                 },
             ),
             Optional("keys", description="Keys of clients beside the master key, by name"): Entries(
-                target_name, client_key(known)
+                key_name, client_key(known)
             ),
             Optional("models", description="Names that clients ask for, and which target has them"): Entries(
                 model_name, model(known)

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from voluptuous import Invalid
 
 from mooltiproxy.config.model import PORT, Network
+from mooltiproxy.keys import MASTER
 
 Json = dict[str, Any]
 
@@ -330,6 +331,14 @@ def target_name(value: Any) -> str:
         hint = f": try `{repaired}`" if repaired else ""
         raise Invalid(f"expected a name of letters, digits, `.`, `_` and `-`{hint}")
     return value
+
+
+@word({"pattern": r"^[A-Za-z0-9._-]+$", "not": {"const": MASTER}})
+def key_name(value: Any) -> str:
+    """The name of a client's key, fit for the log, where `master` is the master key."""
+    if value == MASTER:
+        raise Invalid("this is what the log calls the master key: expected another name")
+    return str(target_name(value))
 
 
 @word({"minLength": 1})

@@ -9,7 +9,7 @@ from mooltiproxy.bans import Bans
 from mooltiproxy.config.model import Config, Key
 from mooltiproxy.errors import Unauthorized
 from mooltiproxy.exchange import EXCHANGE, Exchange
-from mooltiproxy.keys import digest
+from mooltiproxy.keys import MASTER, digest
 from mooltiproxy.routing import Router
 
 KEY_FIELDS = (b"x-api-key", b"x-goog-api-key")
@@ -21,7 +21,7 @@ def bearer_auth(
 ) -> Callable[..., Awaitable[web.StreamResponse]]:
     """A middleware that lets a request through with the master key or one of `keys:`, and to the proxy's own open
     endpoints without."""
-    master = Key("master", digest(config.system.masterkey.encode()), is_admin=True)
+    master = Key(MASTER, digest(config.system.masterkey.encode()), is_admin=True)
     # Looked up by digest: the time that takes says nothing about a key, and does not grow with their number.
     known = {key.digest: key for key in (*reversed(config.keys), master)}
     open_paths = frozenset(path for path in own_open_paths if not router.maps(path))

@@ -16,6 +16,11 @@ def test_a_key_is_known_by_its_hash_or_from_the_environment(tmp_path: Path) -> N
     assert "b'" not in repr(alice)
 
 
+def test_no_key_has_the_name_of_the_master_key(tmp_path: Path) -> None:
+    problem = only_problem(tmp_path, f"{TARGETS}keys:\n  master: {{envkey: BOB}}\n", BOB="b")
+    assert "expected another name" in problem.message
+
+
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
