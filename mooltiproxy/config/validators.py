@@ -337,7 +337,7 @@ def target_name(value: Any) -> str:
 def key_name(value: Any) -> str:
     """The name of a client's key, fit for the log, where `master` is the master key."""
     if value == MASTER:
-        raise Invalid("this is what the log calls the master key: expected another name")
+        raise Invalid("expected another name, since the log calls the master key so")
     return str(target_name(value))
 
 
