@@ -11,7 +11,7 @@ from typing import Any
 
 from mooltiproxy.config.auto import AUTO
 from mooltiproxy.config.model import Config, Model, Target
-from mooltiproxy.engines.servers import made_of, wanted
+from mooltiproxy.config.servers import made_of, wanted
 from mooltiproxy.mapping.chat_template import ChatTemplate
 from mooltiproxy.mapping.settings import Settings
 
@@ -24,6 +24,7 @@ _IN_FILE = {
     "preserve_method": "preserveMethod",
     "upstream_name": "name",
     "digest": "key",
+    "is_admin": "admin",
 }
 """Fields that the file calls by another name."""
 _DERIVED = ("name", "mapping", "replies", "written")

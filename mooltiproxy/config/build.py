@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mooltiproxy.config import run
 from mooltiproxy.config.document import Document
 from mooltiproxy.config.model import (
     PASSTHROUGH,
@@ -13,7 +14,6 @@ from mooltiproxy.config.model import (
     Key,
     MappingEntry,
     Model,
-    Run,
     System,
     Target,
     Timeouts,
@@ -102,7 +102,8 @@ def _section(values: Values, name: str) -> dict[str, Any]:
 def _key(name: str, values: Values, environ: Mapping[str, str]) -> Key:
     known = bytes.fromhex(values["hash"].removeprefix(PREFIX)) if "hash" in values else None
     targets = frozenset(values["targets"]) if "targets" in values else None
-    return Key(name, known or digest(environ[values["envkey"]].encode()), targets, values.get("losses", {}))
+    own = known or digest(environ[values["envkey"]].encode())
+    return Key(name, own, targets, values.get("losses", {}), values.get("admin", False))
 
 
 def _file_of(model: str, document: Document) -> Path | None:
@@ -119,7 +120,7 @@ def _model(name: str, values: Values, library: Library | None, file: Path | None
     inject = tuple(Injection(one["role"], one["content"], one.get("at")) for one in values.get("inject", ()))
     settings = Settings(**kept, system=system, inject=inject)
     put = None if settings == Settings() else settings
-    return Model(name, values["target"], values.get("name", name), put, file)
+    return Model(name, values["target"], values.get("name", name), put, file, values.get("memory"))
 
 
 def _listed(values: Values, target: str) -> list[str]:
@@ -149,10 +150,6 @@ def _timeouts(value: dict[str, float | None] | float | None) -> Timeouts:
     if isinstance(value, dict):
         return Timeouts(**value)
     return Timeouts(connect=value, first_byte=value, idle=value)
-
-
-def _run(values: Values, folder: Path) -> Run:
-    return Run(**{**values, "cwd": folder / values.get("cwd", "")})
 
 
 def warnings_of(values: Values, document: Document, environ: Mapping[str, str]) -> Iterator[Problem]:
@@ -234,7 +231,7 @@ class _Target:
             **({"keepalive": self._values["keepalive"]} if "keepalive" in self._values else {}),
             mapping=mapping,
             replies=self._replies() if self._dialects else {},
-            run=_run(self._values["run"], self._folder) if "run" in self._values else None,
+            run=run.built(self._values["run"], self._folder, self._environ) if "run" in self._values else None,
             written={name: self._values[name] for name in SHAPING if name in self._values},
         )
 

@@ -13,6 +13,7 @@ from mooltiproxy.config import old_spellings
 from mooltiproxy.config.auto import Probe, find_out
 from mooltiproxy.config.build import build
 from mooltiproxy.config.document import Document, read_document
+from mooltiproxy.config.machine import impossible
 from mooltiproxy.config.model import Config
 from mooltiproxy.config.models_dir import add_models
 from mooltiproxy.config.overrides import MASTER_KEY, override
@@ -66,6 +67,9 @@ def _configured(document: Document, folder: Path, environ: Mapping[str, str], pr
     if document.problems or registry is None:
         raise ConfigError(*_in_order(document.problems))
     config = build(values, document, known, registry)
+    document.problems += [document.problem(path, message) for path, message in impossible(config)]
+    if document.problems:
+        raise ConfigError(*_in_order(document.problems))
     return dataclasses.replace(config, warnings=_in_order([*renewed, *config.warnings]))
 
 

@@ -56,6 +56,7 @@ class System:
     max_body: int = 64 * 1024 * 1024
     cors: tuple[str, ...] = ("*",)
     private_images: bool = False
+    budget: Mapping[str, int] = field(default_factory=dict)
 
     def needs_restart(self, after: "System") -> list[str]:
         """The fields that are others in `after`, and that a running proxy cannot change."""
@@ -108,8 +109,11 @@ MODEL, CONFIG = "${model}", "${config}"
 class Run:
     """`run:` of a target: its server is started when it is asked, and stopped when it is not.
 
-    The words of `command`, and the values of `env`, may hold `PORT`, `MODEL` and `CONFIG`. None in `ready_timeout` and
-    `unload_after` is never. Of the servers of a `group` one runs at a time.
+    The words of `command` and `stop`, and the values of `env`, may hold `PORT`, `MODEL` and `CONFIG`. None in
+    `ready_timeout` and `unload_after` is never. Of the servers of a `group` one runs at a time. With `engine` there is
+    no command: it names the API by which a server that runs already loads models, as TabbyAPI's `admin_key` allows,
+    with more fields from `load`. `stop` is a command, `POST` and a path, or nothing for SIGTERM. `memory` are bytes by
+    resource (`ram`, `gpu`, `gpu0`).
     """
 
     command: tuple[str, ...] = field(repr=False)
@@ -122,6 +126,16 @@ class Run:
     group: str = ""
     max_waiting: int = 512
     max_wait: float = 600.0
+    engine: str | None = None
+    admin_key: str | None = field(default=None, repr=False)
+    load: Mapping[str, Any] = field(default_factory=dict)
+    stop: tuple[str, ...] = field(default=(), repr=False)
+    swap: str = "drain"
+    memory: Mapping[str, int] = field(default_factory=dict)
+    pin: bool = False
+    preload: bool = False
+    cancel_start: bool = False
+    log_lines: int = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +165,8 @@ class Model:
     """One entry of `models:`: a name that clients ask for, the target that has it, and its name there.
 
     Both names may hold a `*`: what a client writes in its place in the first comes into that of the second. `settings`
-    are None where nothing is to be put into its requests. `file` is its own in `models_dir`.
+    are None where nothing is to be put into its requests. `file` is its own in `models_dir`. `memory` is what a server
+    of its own takes, None for what its target says.
     """
 
     name: str
@@ -159,6 +174,7 @@ class Model:
     upstream_name: str
     settings: Settings | None = None
     file: Path | None = None
+    memory: Mapping[str, int] | None = None
 
     @property
     def is_pattern(self) -> bool:

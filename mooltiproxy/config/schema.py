@@ -10,18 +10,18 @@ from typing import Any
 
 from voluptuous import Invalid, Marker, MultipleInvalid, Optional, Required
 
-from mooltiproxy.config.model import PORT, TLS
+from mooltiproxy.config.model import TLS
 from mooltiproxy.config.options import model_name, options, position
 from mooltiproxy.config.pairs import fitting_pairs, names_one_way
 from mooltiproxy.config.prompts import Library
+from mooltiproxy.config.run import fitting_target, run, sizes
 from mooltiproxy.config.shapes import Checked, Entries, ListOf, Section, SectionOr, Shape, attempted
-from mooltiproxy.config.templates import CONTROL_TOKENS, TARGETS_OWN, fitting_templates, one_template, template_word
+from mooltiproxy.config.templates import CONTROL_TOKENS, fitting_templates, one_template, template_word
 from mooltiproxy.config.validators import (
     Json,
     Word,
     bounds,
     client_path,
-    command,
     expected,
     flag,
     host,
@@ -30,12 +30,12 @@ from mooltiproxy.config.validators import (
     limit,
     matching,
     network,
+    one_of,
     origin,
     piece,
     plain_name,
     port,
     seconds,
-    seconds_or_never,
     size,
     suggestion,
     target_name,
@@ -130,6 +130,7 @@ def system(known: Known) -> Section:
             Optional("max_body", description="Largest request body (64MiB)"): size,
             Optional("cors", description='Origins whose pages may call the proxy (["*"])'): ListOf(origin),
             Optional("private_images", description="Fetch attachments from private addresses too (false)"): flag,
+            Optional("budget", description="What `run.memory` may be in all: a size, or ram, gpu, gpu0 ..."): sizes,
         }
     )
 
@@ -195,42 +196,13 @@ def target(known: Known) -> Section:
             Optional("mapping", description="Client paths, and what becomes of each"): Entries(
                 client_path, SectionOr(entry(known), entry_word)
             ),
-            Optional("run", description="How its server is started, when it is asked"): run(known),
+            Optional("run", description="How its server is started, when it is asked"): run(
+                known.folder, variable(known)
+            ),
             **_rendering(known),
         },
         check=lambda section: is_of_use(section, known),
     )
-
-
-def run(known: Known) -> Section:
-    """`run:` of a target."""
-    return Section(
-        {
-            Required(
-                "command", msg="expected the command that starts the server, it is missing", description="No shell"
-            ): command,
-            Optional("cwd", description="Folder to start it in (that of the configuration file)"): Checked(
-                text, lambda path: there_is(path, known.folder)
-            ),
-            Optional("env", description="Environment variables beside the proxy's own"): Entries(variable_name, piece),
-            Optional("ready", description="Path that answers 200 once it takes requests (/health)"): target_path,
-            Optional("ready_timeout", description="How long a start may take (60); 0: any time"): limit,
-            Optional("stop_timeout", description="Time to end after SIGTERM, then SIGKILL (10)"): seconds,
-            Optional("unload_after", description="Idle time after which it is stopped; -1: never (900)"): (
-                seconds_or_never
-            ),
-            Optional("group", description="Of the servers of a group one runs at a time"): plain_name,
-            Optional("max_waiting", description="Requests that may wait for it to start (512)"): whole_number(1),
-            Optional("max_wait", description="How long each may wait (600)"): seconds,
-        }
-    )
-
-
-def there_is(path: str, folder: Path | None) -> str:
-    """A folder that is there; raises Invalid."""
-    if folder is not None and not (folder / path).is_dir():
-        raise Invalid("there is no such folder")
-    return path
 
 
 def client_key(known: Known) -> Section:
@@ -243,6 +215,7 @@ def client_key(known: Known) -> Section:
                 one_of("target", known.targets)
             ),
             Optional("losses", description="What translation cannot carry, before what the target says"): loss_policies,
+            Optional("admin", description="It may use the proxy's own endpoints, such as /-/status (false)"): flag,
         },
         check=has_one_key,
     )
@@ -291,6 +264,7 @@ def model(known: Known) -> Section:
             Optional("prefix", description="Before the words of each message of the user"): piece,
             Optional("suffix", description="Behind them"): piece,
             Optional("inject", description="Messages to put into each conversation"): ListOf(injection()),
+            Optional("memory", description="What its own server takes of system.budget (run.memory)"): sizes,
         },
         check=has_one_prompt,
     )
@@ -367,19 +341,6 @@ def _rendering(known: Known) -> dict[Marker, Shape]:
     }
 
 
-def one_of(what: str, names: Collection[str] | None) -> Word:
-    """The name of something that must be there."""
-
-    def check(value: Any) -> str:
-        if not isinstance(value, str) or not value:
-            raise expected(f"the name of a {what}", value)
-        if names is not None and value not in names:
-            raise Invalid(f"there is no such {what}{suggestion(value, names)}")
-        return value
-
-    return Word(check, {"type": "string"})
-
-
 def function(what: str, found: Mapping[str, Found] | None, parameters: str) -> Word:
     """The name of a mapper or prompter that can be called with these parameters."""
     named = one_of(what, found)
@@ -407,7 +368,7 @@ def variable(known: Known) -> Word:
     def check(value: Any) -> str:
         name = str(variable_name(value))
         if known.environ is not None and not known.environ.get(name, "").strip():
-            raise Invalid("this environment variable is not set: set it to the target's key, or remove `envkey`")
+            raise Invalid("this environment variable is not set: set it to the key, or remove this")
         if known.environ is not None:
             key(known.environ[name])
         return name
@@ -440,35 +401,10 @@ def is_of_use(section: Mapping[str, Any], known: Known) -> Iterator[Invalid]:
     """A target needs `mapping` or `speaks`, or nobody can reach it; dialects of an entry must fit together."""
     if not section.get("mapping") and not section.get("speaks"):
         yield Invalid("expected `speaks:` (the API of the target) or entries under `mapping:`, both are missing")
-    yield from fitting_run(section)
+    yield from fitting_target(section)
     if known.dialects is not None:
         yield from fitting_pairs(known.dialects, section)
     yield from fitting_templates(known.templates, section)
-
-
-def fitting_run(section: Mapping[str, Any]) -> Iterator[Invalid]:
-    """A port is picked for a server that is started here; its template is named, for it is not always there to tell."""
-    if "run" not in section:
-        if PORT in str(section.get("url")):
-            yield Invalid(f"{PORT} is for targets with `run:`, whose server the proxy starts", ["url"])
-        return
-    for path, one in [([], section), *((["mapping", name], entry) for name, entry in _entries_of(section))]:
-        if one.get("template") == TARGETS_OWN:
-            yield Invalid(
-                "expected a template by name or file: the server of `run:` is not always there", [*path, "template"]
-            )
-    written = section["run"] if isinstance(section["run"], Mapping) else {}
-    texts = (written.get("command"), *(written["env"].values() if isinstance(written.get("env"), Mapping) else ()))
-    if PORT in str(section.get("url")) and "command" in written and not any(PORT in str(text) for text in texts):
-        yield Invalid(f"expected {PORT} in `command` or `env`, so that the server listens where `url` says", ["run"])
-
-
-def _entries_of(section: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The entries of `mapping:` that are sections."""
-    mapping = section.get("mapping")
-    for name, one in mapping.items() if isinstance(mapping, Mapping) else ():
-        if isinstance(one, Mapping):
-            yield name, one
 
 
 def has_one_prompt(section: Mapping[str, Any]) -> Iterator[Invalid]:

@@ -150,14 +150,14 @@ class ListOf:
 
 
 class SectionOr:
-    """A section, or a word where the value is no section."""
+    """A section or entries, or a word where the value is neither."""
 
-    def __init__(self, section: Section, otherwise: Word) -> None:
+    def __init__(self, section: Section | Entries, otherwise: Word) -> None:
         self._section = section
         self._otherwise = otherwise
 
     def __call__(self, value: Any) -> Any:
-        """The coerced section or word; raises Invalid."""
+        """The coerced section, entries or word; raises Invalid."""
         return self._section(value) if isinstance(value, dict) else self._otherwise(value)
 
     @property

@@ -9,7 +9,7 @@ import ipaddress
 import math
 import re
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -29,6 +29,7 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmg]i?b|b)?", re.IGNORECASE | re.ASCII)
 _SIZE_UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _SLUG = re.compile(r"[A-Za-z0-9._-]+")
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_RESOURCE = re.compile(r"ram|gpu[0-9]*")
 _HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
 _URL_PATH = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@/%-]*")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[A-Za-z0-9._-]+(:\d+)?|[a-z][a-z0-9+.-]*://\[[0-9A-Fa-f:]+\](:\d+)?")
@@ -83,6 +84,19 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     if close:
         return f": did you mean `{close[0]}`?"
     return f", expected one of {', '.join(names)}" if 0 < len(names) <= 20 else ""
+
+
+def one_of(what: str, names: Collection[str] | None) -> Word:
+    """The name of something that must be there; any name where `names` is None."""
+
+    def check(value: Any) -> str:
+        if not isinstance(value, str) or not value:
+            raise expected(f"the name of a {what}", value)
+        if names is not None and value not in names:
+            raise Invalid(f"there is no such {what}{suggestion(value, names)}")
+        return value
+
+    return Word(check, {"type": "string"})
 
 
 @word(or_variable({"type": "boolean"}))
@@ -159,6 +173,22 @@ def size(value: Any) -> int:
         raise expected(what, value)
     if value <= 0:
         raise Invalid(f"expected {what}")
+    return value
+
+
+@word({"type": "string", "pattern": r"^(ram|gpu[0-9]*)$"})
+def resource(value: Any) -> str:
+    """A kind of memory: the machine's, that of all its GPUs, or that of one."""
+    if not isinstance(value, str) or not _RESOURCE.fullmatch(value):
+        raise expected("ram, gpu (all of them), or gpu0, gpu1 ...", value)
+    return value
+
+
+@word({"type": "string", "minLength": 1})
+def field_name(value: Any) -> str:
+    """The name of a field in somebody else's JSON."""
+    if not isinstance(value, str) or not value:
+        raise expected("the name of a field", value)
     return value
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 from mooltiproxy.config.model import Config
+from mooltiproxy.config.servers import wanted
 from mooltiproxy.engines.owner import Engines
 from mooltiproxy.engines.schedule import Ticket
-from mooltiproxy.engines.servers import wanted
 from mooltiproxy.errors import NotFound
 from mooltiproxy.upstream.session import Origin
 

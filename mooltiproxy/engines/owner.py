@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mooltiproxy.config.model import PORT, Config, Run, Timeouts
+from mooltiproxy.config.servers import Wanted, made_of, wanted
 from mooltiproxy.engines.leftovers import end_leftovers
 from mooltiproxy.engines.process import LAST_WORDS, CannotStart, Log, Process
 from mooltiproxy.engines.schedule import Admit, Decision, Reason, Refuse, Rules, Schedule, Start, State, Stop, Ticket
-from mooltiproxy.engines.servers import Wanted, made_of, wanted
 from mooltiproxy.errors import NotRunning, UpstreamError
 from mooltiproxy.metrics import Metrics
 from mooltiproxy.upstream.fetch import get

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from mooltiproxy.config.model import Run
-from tests.config.writing import loaded, only_problem
+from mooltiproxy.config.servers import wanted
+from tests.config.writing import loaded, only_problem, problems
 
 TARGET = """\
 targets:
@@ -87,3 +88,63 @@ def test_what_needs_a_server_that_is_there_is_refused(tmp_path: Path) -> None:
     assert "is not there to be asked" in only_problem(tmp_path, good.replace("openai", "auto")).message
     named = good + "    template: target\n"
     assert "by name or file" in only_problem(tmp_path, named).message
+
+
+REMOTE = """\
+system: {{budget: {budget}}}
+targets:
+  default: one
+  one: {{url: "http://127.0.0.1:5000", speaks: openai, run: {run}}}
+models: {{a: {{target: one}}, b: {{target: one, memory: 3GB}}}}
+"""
+
+
+def test_a_server_with_an_api_for_loading_needs_no_command(tmp_path: Path) -> None:
+    run = "{engine: tabbyapi, admin_envkey: ADMIN, load: {max_seq_len: 4096}}"
+    found = loaded(tmp_path, REMOTE.format(run=run, budget=""), ADMIN="hidden-words").targets["one"].run
+    assert found is not None
+    assert (found.engine, found.admin_key, found.load, found.command) == (
+        "tabbyapi",
+        "hidden-words",
+        {"max_seq_len": 4096},
+        (),
+    )
+    assert "hidden" not in repr(found)
+
+
+def test_memory_is_a_size_or_a_section_and_a_model_has_its_own(tmp_path: Path) -> None:
+    config = loaded(tmp_path, REMOTE.format(run="{engine: ollama, memory: {gpu: 2GB, ram: 1GB}}", budget="8GB"))
+    assert config.system.budget == {"ram": 8 * 10**9}
+    assert [(one.name, one.memory) for one in wanted(config)] == [
+        ("one:a", {"gpu": 2 * 10**9, "ram": 10**9}),
+        ("one:b", {"ram": 3 * 10**9}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("run", "message"),
+    [
+        ("{engine: tabby}", "there is no such engine: did you mean `tabbyapi`?"),
+        ("{engine: tabbyapi}", "expected `admin_envkey`"),
+        ("{engine: vllm, command: x}", "expected either `command` or `engine`, both are there"),
+        ("{engine: vllm, load: {a: 1}}", "does nothing here"),
+        ("{engine: ollama, ready: /x}", "the server of `engine` is not started here"),
+        ("{engine: ollama, admin_envkey: HOME}", "is for TabbyAPI"),
+        ("{command: x, load: {a: 1}}", "is for `engine`"),
+        ("{command: x, stop: GET /x}", None),
+        ("{command: x, stop: POST x}", "expected a path of plain characters"),
+        ("{command: x, stop: POST /x now}", "expected a path behind POST, and nothing else"),
+        ("{command: x, swap: later}", "there is no such way"),
+        ("{command: x, memory: {vram: 1GB}}", "expected ram, gpu (all of them), or gpu0, gpu1"),
+        ("{command: x, memory: 9GB}", "one has no room in system.budget.ram"),
+        ("{engine: ollama, group: g, pin: true}", "could never run beside it"),
+        ("{engine: ollama, group: g, preload: true}", "another server of its group is started with the proxy already"),
+        ("{engine: ollama, memory: 6GB, pin: true}", "has no room in system.budget.ram beside the servers with `pin`"),
+    ],
+)
+def test_what_cannot_be_is_told(tmp_path: Path, run: str, message: str | None) -> None:
+    text = REMOTE.format(run=run, budget="8GB")
+    if message is None:
+        loaded(tmp_path, text, HOME="x")
+    else:
+        assert any(message in problem.message for problem in problems(tmp_path, text, HOME="x"))

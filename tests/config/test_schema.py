@@ -68,8 +68,8 @@ def test_the_templates_examples_load_too(tmp_path: Path) -> None:
     write_pair(tmp_path / "certificates")
     file = tmp_path / "config.yaml"
     file.write_text(uncommented())
-    config = load(file, {"MOOLTIPROXY_KEY": "x", "OPENAI_API_KEY": "y", "BOB_KEY": "z"})
-    assert config.targets.keys() == {"local", "tgi", "own", "openai", "elsewhere"}
+    config = load(file, {"MOOLTIPROXY_KEY": "x", "OPENAI_API_KEY": "y", "BOB_KEY": "z", "TABBY_ADMIN_KEY": "t"})
+    assert config.targets.keys() == {"local", "tgi", "own", "tabby", "openai", "elsewhere"}
     assert config.system.tls is not None and config.system.tls.client_ca is not None
 
 
