@@ -24,6 +24,7 @@ import pytest
 from mooltiproxy.demo import processes
 from mooltiproxy.demo.language_model import BOS, EOS, TEXT, LanguageModel, Sampling, pieces
 from mooltiproxy.demo.processes import Children, Interrupts
+from mooltiproxy.engines.memory import used_ram
 from mooltiproxy.errors import MooltiError
 from tests.servers.toy import Toy, running_toy
 
@@ -360,6 +361,22 @@ def test_it_can_be_deaf_to_sigterm() -> None:
     with running_toy("--ignore-sigterm") as toy:
         toy.process.terminate()
         assert generate(toy, max_new_tokens=1)[0] == 200
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="its processes are looked for in /proc")
+def test_it_can_hold_memory_for_a_while_after_its_end() -> None:
+    with running_toy("--hold", "32", "--hold-after", "0.4") as toy:
+        sizes = used_ram(toy.process.pid)
+        (holder,) = sizes.keys() - {toy.process.pid}
+        assert sizes[holder] >= 32 * 1024 * 1024
+        assert os.getsid(holder) == holder != os.getsid(toy.process.pid)
+        toy.process.kill()
+        killed = time.monotonic()
+        toy.process.wait()
+    while used_ram(holder).get(holder):
+        assert time.monotonic() - killed < 5
+        time.sleep(0.01)
+    assert time.monotonic() - killed >= 0.4
 
 
 def test_a_port_in_use_is_one_clear_line(toy: Toy) -> None:

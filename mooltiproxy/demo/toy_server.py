@@ -10,9 +10,11 @@ import asyncio
 import math
 import os
 import signal
+import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any, TextIO
@@ -34,6 +36,7 @@ from mooltiproxy.demo.parameters import (
     read_request,
 )
 
+HOLDER = Path(__file__).parent / "holder.py"
 MAX_BODY = 2_000_000
 COMMENT_EVERY = 15.0
 """Seconds of silence after which a stream gets an SSE comment, so that nobody takes it for dead."""
@@ -318,12 +321,29 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--cut-after", type=int, metavar="N", help="cut the connection after N tokens")
     parser.add_argument("--fail-after", type=int, metavar="N", help="fail with an error after N tokens")
     parser.add_argument("--status", type=int, metavar="CODE", help="answer every generation with this error status")
-    parser.add_argument("--load-time", type=float, default=0.0, metavar="SECONDS", help="answer 503 for so long")
+    parser.add_argument(
+        "--load-time", type=float, default=0.0, metavar="SECONDS", help="answer 503 for so long; inf: ever"
+    )
     parser.add_argument("--crash-loading", action="store_true", help="crash when that time is over")
     parser.add_argument("--crash-after", type=int, metavar="N", help="crash after N tokens of a stream")
     parser.add_argument("--ignore-sigterm", action="store_true", help="only SIGKILL ends it")
+    parser.add_argument("--hold", type=int, default=0, metavar="MIB", help="hold so much memory")
+    parser.add_argument("--hold-after", type=float, default=0.0, metavar="SECONDS", help="so long after its end, too")
     parser.add_argument("--log", type=Path, metavar="FILE", help="append one JSON line per event")
     return parser.parse_args(argv)
+
+
+@contextmanager
+def _holding(mebibytes: int, seconds: float) -> Iterator[None]:
+    """Have memory held until so long after our end, by a process of a session of its own that nobody stops with us."""
+    if not mebibytes:
+        yield
+        return
+    command = [sys.executable, "-IS", str(HOLDER), str(mebibytes), str(seconds)]
+    holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    yield
 
 
 async def _serve(options: argparse.Namespace) -> None:
@@ -354,7 +374,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Serve until SIGINT or SIGTERM; 3 if the port cannot be had."""
     options = parse_options(argv)
     try:
-        asyncio.run(_serve(options))
+        with _holding(options.hold, options.hold_after):
+            asyncio.run(_serve(options))
     except KeyboardInterrupt:
         return 0
     except OSError as error:
