@@ -1,10 +1,14 @@
 """Starts one server in a session of its own and ends it, with all that it has started, when standard input ends.
 
-Run as a script of its own, without anything of ours: `guard.py GRACE COMMAND...`. Standard output goes to the server,
-for both of its outputs; to standard error we write its process id, or `!` and why there is none. Our standard input
-has its other end in the proxy: it ends when the proxy does, however that was killed. A line there says how many seconds
-of grace there are between SIGTERM and SIGKILL instead of GRACE. The exit code is the server's, 128 and the signal's
-number where one has ended it.
+Run as a script of its own, without anything of ours: `guard.py COMMAND...`. Our standard input has its other end in the
+proxy: it ends when the proxy does, however that was killed. Its first line, which we wait for, is JSON: the seconds of
+grace between asking the server to end and SIGKILL, or an object with what `Orders` takes: keys come this way, since
+others can see arguments. A second line is the grace that counts instead, and ends the server as the end of the input
+does; later ones can only shorten that.
+
+Standard output goes to the server, for both of its outputs, and to the command; to standard error we write the server's
+process id, or `!` and why there is none. The exit code is the server's, 128 and the signal's number where one has ended
+it. Where it cannot be asked, or answers that it will not, it gets SIGTERM.
 """
 
 import os
@@ -17,58 +21,188 @@ from contextlib import suppress
 
 CANNOT_START = 127
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+PROXY = 0
+"""Our standard input."""
+LONGEST = float("inf")
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(command: Sequence[str]) -> int:
     """Start the server, wait for its end or for ours; the exit code."""
+    woken = _woken_by_signals()
+    with open(PROXY, "rb", buffering=0, closefd=False) as proxy:
+        line = proxy.readline()
+    if not line.endswith(b"\n"):
+        return CANNOT_START  # the proxy is gone already
+    orders = _orders(line)
+    try:
+        server = _spawned(command, 1)
+    except OSError as error:
+        os.write(2, f"!{error.strerror}\n".encode())
+        return CANNOT_START
+    with suppress(OSError):  # whoever should read it may be gone already
+        os.write(2, f"{server}\n".encode())
+    return Guard(server, orders).watch(woken)
+
+
+class Orders:
+    """How the server is to be ended: by a `command`, by a request with `method`, `url` and header `fields`, or else by
+    SIGTERM, with `grace` seconds before SIGKILL."""
+
+    def __init__(
+        self,
+        grace: float,
+        command: Sequence[str] = (),
+        method: str = "",
+        url: str = "",
+        fields: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        self.grace = grace
+        self.command = command
+        self.method = method
+        self.url = url
+        self.fields = dict(fields)
+
+
+class Guard:
+    """Watches over one server. `asking` is the process that asks it to end; it may go on when the server has ended."""
+
+    def __init__(self, server: int, orders: Orders) -> None:
+        self._server = server
+        self._orders = orders
+        self._code: int | None = None
+        self._asking = 0
+        self._deadline: float | None = None
+        self._is_ending = False
+
+    def watch(self, woken: int) -> int:
+        """Wait for the server, end it when our input ends or a signal says so; its exit code. `woken` can be read
+        when a signal has come."""
+        inputs = [woken, PROXY]
+        while True:
+            left = None if self._deadline is None else max(self._deadline - time.monotonic(), 0.0)
+            readable = select.select(inputs, [], [], left)[0]
+            signals = _read(woken) if woken in readable else b""
+            line = _read(PROXY) if PROXY in readable else None
+            if line == b"":
+                inputs.remove(PROXY)
+            if not readable:
+                self._kill()
+            elif self._is_ending:
+                self._hurry(_grace(line or b"", LONGEST))
+            elif line is not None or any(number in signals for number in SIGNALS):
+                self._end(_grace(line or b"", self._orders.grace), None if line == b"" else 1)
+            self._reap()
+            if self._code is not None and not self._asking:
+                return self._code
+
+    def _end(self, grace: float, output: int | None) -> None:
+        """Ask the server to end; what that says goes to `output`, None where nobody reads it any more."""
+        self._is_ending = True
+        self._deadline = time.monotonic() + grace
+        try:
+            if self._orders.command:
+                self._asking = _spawned(self._orders.command, output)
+            elif self._orders.url:
+                self._asking = _forked(self._orders, output)
+        except OSError as error:
+            _say(output, f"its stop command cannot be started: {error.strerror}")
+        if not self._asking:
+            _signal_group(self._server, signal.SIGTERM)
+
+    def _hurry(self, grace: float) -> None:
+        """End it within these seconds, if it is to take longer now."""
+        if self._deadline is not None:
+            self._deadline = min(self._deadline, time.monotonic() + grace)
+
+    def _reap(self) -> None:
+        """See what has ended."""
+        if self._code is None:
+            self._code = _ended(self._server)
+            if self._code is not None:
+                _signal_group(self._server, signal.SIGKILL)  # what it has started and left behind
+        refused = _ended(self._asking) if self._asking else None
+        if refused is not None:
+            self._asking = 0
+        if refused and self._code is None:
+            _signal_group(self._server, signal.SIGTERM)
+
+    def _kill(self) -> None:
+        """The grace is over."""
+        self._deadline = None
+        if self._code is None:
+            _signal_group(self._server, signal.SIGKILL)
+        if self._asking:
+            _signal_group(self._asking, signal.SIGKILL)
+
+
+def _woken_by_signals() -> int:
+    """What can be read when a child has ended, or one of `SIGNALS` has come: their numbers."""
     woken, wake = os.pipe()
     for end in (woken, wake):
         os.set_blocking(end, False)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     for number in (signal.SIGCHLD, *SIGNALS):
         signal.signal(number, lambda number, frame: None)
-    try:
-        server = _started(arguments[1:])
-    except OSError as error:
-        os.write(2, f"!{error.strerror}\n".encode())
-        return CANNOT_START
-    with suppress(OSError):  # whoever should read it may be gone already
-        os.write(2, f"{server}\n".encode())
-    return _watch(server, woken, float(arguments[0]))
+    return woken
 
 
-def _started(command: Sequence[str]) -> int:
-    """The server's process, leader of a session and a group of its own."""
-    files = ((os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0), (os.POSIX_SPAWN_DUP2, 1, 2))
-    ours = (signal.SIGPIPE, signal.SIGCHLD, *SIGNALS)  # handled or ignored here, as the server must not inherit
+def _orders(line: bytes) -> Orders:
+    with suppress(ValueError):
+        return Orders(float(line))
+    import json  # noqa: TID251  # none but the standard library's is here, and most servers do not need it
+
+    return Orders(**json.loads(line))
+
+
+def _spawned(command: Sequence[str], output: int | None) -> int:
+    """A new process, leader of a session and a group of its own; raises OSError."""
+    out = (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0) if output is None else (os.POSIX_SPAWN_DUP2, output, 1)
+    files = ((os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0), out, (os.POSIX_SPAWN_DUP2, 1, 2))
+    ours = (signal.SIGPIPE, signal.SIGCHLD, *SIGNALS)  # handled or ignored here, as it must not inherit
     return os.posix_spawnp(command[0], list(command), os.environ, file_actions=files, setsid=True, setsigdef=ours)
 
 
-def _watch(server: int, woken: int, grace: float) -> int:
-    """Wait for the server; ask it to end when our input ends, and make it once the grace is over."""
-    deadline: float | None = None
-    inputs = [0, woken]
-    while True:
-        code = _ended(server)
-        if code is not None:
-            _signal_group(server, signal.SIGKILL)  # what it has started and left behind
-            return code
-        left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
-        readable = select.select(inputs, [], [], left)[0]
-        signals = _read(woken) if woken in readable else b""
-        if 0 in readable:
-            grace = _told(_read(0), grace)
-        if (0 in readable or any(number in signals for number in SIGNALS)) and deadline is None:
-            inputs.remove(0)
-            deadline = time.monotonic() + grace
-            _signal_group(server, signal.SIGTERM)
-        elif not readable:
-            _signal_group(server, signal.SIGKILL)
-            deadline = None
+def _forked(orders: Orders, output: int | None) -> int:
+    """A process, in a group of its own, that sends the request and ends with 0 where the answer is good."""
+    pid = os.fork()
+    if pid:
+        os.setpgid(pid, pid)
+        return pid
+    code = 1
+    try:
+        signal.set_wakeup_fd(-1)
+        code = 0 if _sent(orders, output) else 1
+    finally:
+        os._exit(code)
 
 
-def _ended(server: int) -> int | None:
-    pid, status = os.waitpid(server, os.WNOHANG)
+def _sent(orders: Orders, output: int | None) -> bool:
+    from http.client import HTTPConnection, HTTPException, HTTPSConnection
+    from urllib.parse import urlsplit
+
+    url = urlsplit(orders.url)
+    kind = HTTPSConnection if url.scheme == "https" else HTTPConnection
+    try:
+        connection = kind(url.hostname or "", url.port, timeout=orders.grace or None)
+        connection.request(orders.method, url._replace(scheme="", netloc="").geturl(), headers=orders.fields)
+        status = connection.getresponse().status
+    except (OSError, ValueError, HTTPException) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__  # others may quote a key
+        _say(output, f"its stop request could not be sent: {reason}")
+        return False
+    if not 200 <= status < 300:
+        _say(output, f"its stop request was answered with {status}")
+    return 200 <= status < 300
+
+
+def _say(output: int | None, text: str) -> None:
+    if output is not None:
+        with suppress(OSError):
+            os.write(output, f"{text}\n".encode())
+
+
+def _ended(child: int) -> int | None:
+    pid, status = os.waitpid(child, os.WNOHANG)
     if not pid:
         return None
     code = os.waitstatus_to_exitcode(status)
@@ -81,15 +215,15 @@ def _read(file: int) -> bytes:
     return b""
 
 
-def _told(line: bytes, otherwise: float) -> float:
+def _grace(lines: bytes, otherwise: float) -> float:
     with suppress(ValueError):
-        return float(line)
+        return min(float(line) for line in lines.split())
     return otherwise
 
 
-def _signal_group(server: int, number: int) -> None:
+def _signal_group(leader: int, number: int) -> None:
     with suppress(ProcessLookupError, PermissionError):
-        os.killpg(server, number)
+        os.killpg(leader, number)
 
 
 if __name__ == "__main__":

@@ -1,58 +1,41 @@
-"""One model server as a child process: its guard, its log, and the file by which a later proxy finds what is left."""
+"""One model server as a child process: its guard, and the file by which a later proxy finds what is left."""
 
 import asyncio
 import math
 import os
 import signal
 import sys
-from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import orjson
+
+from mooltiproxy.engines.driver import CannotStart
 from mooltiproxy.engines.leftovers import Record
-from mooltiproxy.errors import MooltiError
+from mooltiproxy.engines.logs import Log
 
 GUARD = Path(__file__).parent / "guard.py"
-LINES = 200
-"""Lines of a server's output that are kept."""
-LINE = 500
-"""Characters of one of them."""
 LAST_WORDS = 10
 """Lines that a message about its end quotes."""
 TOO_LONG = 1.0
 """Seconds beyond the grace after which the guard itself is killed."""
+LONGEST_GRACE = 1e6
+"""Seconds that stand for any time."""
 
 
-class CannotStart(MooltiError):
-    """There is no process: the command is not to be found, for instance."""
+@dataclass(frozen=True, slots=True)
+class StopRequest:
+    """A request that asks a server to end; header `fields` may hold its key."""
+
+    url: str
+    fields: Mapping[str, str] = field(default_factory=dict, repr=False)
+    method: str = "POST"
 
 
-class Log:
-    """The last lines of a server's output. Whatever it writes is taken at once, so that it never waits for us."""
-
-    def __init__(self) -> None:
-        self._lines: deque[str] = deque(maxlen=LINES)
-        self._rest = b""
-
-    def add(self, data: bytes) -> None:
-        """Take some output; of a line without end the first part counts."""
-        *lines, rest = (self._rest + data).split(b"\n")
-        for line in lines:
-            self._lines.append(_shown(line))
-        self._rest = rest[: LINE * 4]
-
-    def tail(self, lines: int, secrets: Sequence[str] = ()) -> list[str]:
-        """The last lines, each secret in them masked."""
-        found = [*self._lines, *([_shown(self._rest)] if self._rest else [])][-lines:]
-        for secret in filter(None, secrets):
-            found = [line.replace(secret, "***") for line in found]
-        return found
-
-
-def _shown(line: bytes) -> str:
-    text = line.rstrip(b"\r").decode("utf-8", "replace")[:LINE]
-    return "".join(char if char.isprintable() or char == "\t" else "\ufffd" for char in text)
+Stop = Sequence[str] | StopRequest
+"""How a server is asked to end: the words of a command, a request, or, where there are no words, SIGTERM."""
 
 
 class Process:
@@ -63,15 +46,21 @@ class Process:
         self._guard = guard
         self._log = log
         self._record: Record | None = None
-        self._stopping = False
         self.ended = asyncio.ensure_future(self._gone())
 
     @classmethod
     async def start(
-        cls, command: Sequence[str], cwd: Path, env: Mapping[str, str], grace: float, log: Log
+        cls,
+        command: Sequence[str],
+        cwd: Path,
+        env: Mapping[str, str],
+        grace: float,
+        log: Log,
+        stop: Stop = (),
     ) -> "Process":
-        """Start it; raises CannotStart. Not to be cancelled: what has been started would be nobody's."""
-        guarded = [sys.executable, "-I", "-S", str(GUARD), str(grace), *command]
+        """Start it; raises CannotStart. Not to be cancelled: what has been started would be nobody's. `grace` are the
+        seconds between `stop` and SIGKILL where the proxy itself is killed."""
+        guarded = [sys.executable, "-I", "-S", str(GUARD), *command]
         pipe = asyncio.subprocess.PIPE
         try:
             guard = await asyncio.create_subprocess_exec(
@@ -80,7 +69,9 @@ class Process:
         except (OSError, ValueError) as error:
             raise CannotStart(f"it cannot be started: {getattr(error, 'strerror', None) or error}") from error
         process = cls(guard, log)
-        assert guard.stderr is not None
+        assert guard.stdin is not None and guard.stderr is not None
+        with suppress(ConnectionError, RuntimeError):  # it has ended already, and says why
+            guard.stdin.write(_orders(grace, stop))
         told = (await guard.stderr.readline()).decode("utf-8", "replace").strip()
         if not told.isdigit():
             await process.ended
@@ -91,14 +82,11 @@ class Process:
         return process
 
     async def stop(self, grace: float) -> None:
-        """Ask it to end, make it end after `grace` seconds, and return when it and all of its group are gone."""
-        if not self._stopping:
-            self._stopping = True
-            stdin = self._guard.stdin
-            assert stdin is not None
-            with suppress(ConnectionError, RuntimeError):
-                stdin.write(f"{min(grace, 1e6)}\n".encode())
-                stdin.close()
+        """Ask it to end, make it end after `grace` seconds, and return when it and all of its group are gone. A second
+        call can only shorten that."""
+        assert self._guard.stdin is not None
+        with suppress(ConnectionError, RuntimeError):
+            self._guard.stdin.write(_orders(grace))
         limit = None if math.isinf(grace) else grace + TOO_LONG
         try:
             await asyncio.wait_for(asyncio.shield(self.ended), limit)
@@ -108,9 +96,10 @@ class Process:
             await self.ended
 
     async def _gone(self) -> int:
-        assert self._guard.stdout is not None
+        assert self._guard.stdin is not None and self._guard.stdout is not None
         reading = asyncio.ensure_future(self._read(self._guard.stdout))
         code = await self._guard.wait()
+        self._guard.stdin.close()
         if code < 0 and self.pid:  # somebody has killed the guard
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
@@ -123,3 +112,12 @@ class Process:
     async def _read(self, output: asyncio.StreamReader) -> None:
         while data := await output.read(65536):
             self._log.add(data)
+
+
+def _orders(grace: float, stop: Stop = ()) -> bytes:
+    """A line for the guard."""
+    seconds = min(grace, LONGEST_GRACE)
+    if isinstance(stop, StopRequest):
+        fields = list(stop.fields.items())
+        return orjson.dumps({"grace": seconds, "method": stop.method, "url": stop.url, "fields": fields}) + b"\n"
+    return orjson.dumps({"grace": seconds, "command": list(stop)} if stop else seconds) + b"\n"
