@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable
 from datetime import datetime
 
 LINES = 200
@@ -53,12 +53,9 @@ class Log:
             self._keep(line)
         self._rest = rest if len(rest) <= UNFINISHED else _last_written(rest)[:UNFINISHED]
 
-    def tail(self, lines: int, secrets: Sequence[str] = ()) -> list[str]:
+    def tail(self, lines: int) -> list[str]:
         """The last lines, at most so many, of the run that was begun last."""
-        found = self.history(min(lines, self._of_run + bool(self._rest)))
-        for secret in _parts(secrets):
-            found = [line.replace(secret, "***") for line in found]
-        return found
+        return self.history(min(lines, self._of_run + bool(self._rest)))
 
     def history(self, lines: int) -> list[str]:
         """The last lines, at most so many, of all runs."""

@@ -8,35 +8,36 @@ and comes back with the result.
 import asyncio
 import logging
 import math
-import os
-import socket
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mooltiproxy.config.model import PORT, Config, Run, Timeouts
+from mooltiproxy.config.model import Config, Run
 from mooltiproxy.config.servers import Wanted, made_of, wanted
+from mooltiproxy.engines import memory
+from mooltiproxy.engines.driver import CannotStart, Driver
 from mooltiproxy.engines.leftovers import end_leftovers
-from mooltiproxy.engines.process import LAST_WORDS, CannotStart, Log, Process
+from mooltiproxy.engines.local import Local
+from mooltiproxy.engines.logs import Log
 from mooltiproxy.engines.schedule import Admit, Decision, Reason, Refuse, Rules, Schedule, Start, State, Stop, Ticket
-from mooltiproxy.errors import NotRunning, UpstreamError
+from mooltiproxy.errors import NotRunning
 from mooltiproxy.metrics import Metrics
-from mooltiproxy.upstream.fetch import get
 from mooltiproxy.upstream.request import Plan
 from mooltiproxy.upstream.session import Origin, PooledSession
 
 log = logging.getLogger("mooltiproxy.engines")
 
-POLL, SLOWEST_POLL = 0.05, 0.5
-"""Seconds between two questions whether a server is ready: at first, and later."""
-POLL_TIMEOUTS = Timeouts(connect=1.0, first_byte=2.0, idle=2.0, total=3.0)
-MAX_POLLED = 1024 * 1024
+LAST_WORDS = 10
+"""Lines of a server's output that a message about its end quotes."""
 LAST_GRACE = 1.0
 """Seconds that servers get to end by themselves when the time of `system.drain` is over."""
-OWN_VARIABLES = "MOOLTIPROXY_"
-"""What the names of variables begin with that are no server's business: the master key is among them."""
+MEASURE_EVERY = 10.0
+"""Seconds between two measurements of what engines use."""
+ROOM_WAIT, ROOM_POLL = 30.0, 0.25
+"""Seconds for which a start waits until its memory is really free, at the most, and between two looks."""
+MIN_SECRET = 8
+"""Characters from which on a value of `env:` is masked in what a server says: shorter ones are no keys."""
 
 
 @dataclass(slots=True)
@@ -50,16 +51,21 @@ class Engine:
     plan: Plan
     seen: object
     log: Log = field(default_factory=Log)
-    process: Process | None = None
-    origin: Origin | None = None
+    driver: Driver | None = None
     task: "asyncio.Task[None] | None" = None
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     error: str = ""
+    memory: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def run(self) -> Run:
         """What the file says of it."""
         return self.wanted.run
+
+    @property
+    def origin(self) -> Origin | None:
+        """Where it is to be found; None where it does not run."""
+        return self.driver.origin if self.driver else None
 
 
 class Engines:
@@ -73,6 +79,8 @@ class Engines:
         self._engines: dict[str, Engine] = {}
         self._waiting: dict[Ticket, asyncio.Future[Origin]] = {}
         self._alarm: asyncio.TimerHandle | None = None
+        self._measuring: asyncio.Task[None] | None = None
+        self._background: set[asyncio.Task[None]] = set()
         self._secrets: tuple[str, ...] = ()
         self._grace = math.inf
         self._looked_for_leftovers = False
@@ -81,9 +89,7 @@ class Engines:
 
     def configure(self, config: Config) -> None:
         """Take up a configuration: engines whose own settings have not changed go on as they are."""
-        self._secrets = tuple(
-            key for key in (config.system.masterkey, *(target.key for target in config.targets.values())) if key
-        )
+        self._secrets = _secrets_in(config)
         servers = {server.name: server for server in wanted(config)}
         if servers and not self._looked_for_leftovers:
             self._looked_for_leftovers = True
@@ -108,7 +114,9 @@ class Engines:
         return chosen
 
     def retire(self) -> None:
-        """From now on stop each engine as soon as nobody needs it."""
+        """From now on stop each engine as soon as nobody needs it, and show nobody what comes."""
+        for engine in self._engines.values():
+            engine.log.close()
         self._apply(self._schedule.close(self._loop.time()))
 
     async def close(self, within: float) -> None:
@@ -118,12 +126,17 @@ class Engines:
             for engine in self._engines.values():
                 engine.stop.set()
             await asyncio.wait(tasks)
-        if self._alarm is not None:
-            self._alarm.cancel()
+        for other in (self._alarm, self._measuring, *self._background):
+            if other is not None:
+                other.cancel()
 
     def states(self) -> list["Shown"]:
         """What there is to tell of each engine."""
         return [self._shown(name) for name in self._schedule.engines]
+
+    def log_of(self, name: str) -> Log:
+        """What this engine, one of `states`, has said in all its runs."""
+        return self._engines[name].log
 
     # What gates do.
 
@@ -214,37 +227,50 @@ class Engines:
 
     def _start(self, engine: Engine) -> None:
         engine.stop = asyncio.Event()
-        engine.log = Log()
-        engine.task = asyncio.ensure_future(self._run(engine))
+        engine.log.begin()
+        driver = engine.driver = self._driver(engine)
+        engine.task = asyncio.ensure_future(self._run(engine, driver))
+
+    def _driver(self, engine: Engine) -> Driver:
+        """What runs it the next time."""
+        return Local(self._session, engine.plan, engine.wanted, engine.log)
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        task = asyncio.ensure_future(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task
 
     # One run of an engine.
 
-    async def _run(self, engine: Engine) -> None:
+    async def _run(self, engine: Engine, driver: Driver) -> None:
         """From the start of an engine to its end."""
         name, began = engine.wanted.name, self._loop.time()
         try:
-            engine.process = process = await self._spawned(engine)
-            failure = await self._until_ready(engine, process)
+            await self._room(engine)
+            await driver.start()
+            await self._until_ready(engine, driver)
         except CannotStart as error:
-            failure = str(error)
-        except Exception:
-            log.exception("%s: unexpected error", name)
-            failure = "the proxy failed"
-        if failure:
-            await self._end(engine, 0.0 if engine.process is None else engine.run.stop_timeout)
-            self._failed(engine, failure)
+            await self._end(engine, driver, engine.run.stop_timeout)
+            self._failed(engine, str(error))
             return
         if not engine.stop.is_set():
             engine.error = ""
             self._metrics.started(name, "ready")
             log.info("%s: ready after %.1f s", name, self._loop.time() - began)
             self._apply(self._schedule.started(name, self._loop.time()))
-            await self._first(process.ended, engine.stop)
+            self._measure()
+        await self._until_end(engine, driver)
+
+    async def _until_end(self, engine: Engine, driver: Driver) -> None:
+        """From when an engine is ready to its end."""
+        name = engine.wanted.name
+        await self._first(engine, driver)
         if not engine.stop.is_set():
-            engine.error = self._quoted(engine, f"the model's server ended by itself ({_code(process)})")
+            engine.error = self._quoted(engine, f"the model's server ended by itself ({driver.ended.result()})")
             log.error("%s: %s", name, engine.error)
             self._metrics.started(name, "crashed")
-        await self._end(engine, engine.run.stop_timeout)
+        await self._end(engine, driver, engine.run.stop_timeout)
         log.info("%s: stopped", name)
         self._apply(self._schedule.ended(name, self._loop.time()))
         self._forget(name)
@@ -259,91 +285,97 @@ class Engines:
 
     def _forget(self, name: str) -> None:
         """Let go of an engine that has been removed."""
-        if name not in self._schedule.engines:
-            self._engines.pop(name, None)
+        if name not in self._schedule.engines and name in self._engines:
+            self._engines.pop(name).log.close()
 
-    async def _end(self, engine: Engine, grace: float) -> None:
+    async def _end(self, engine: Engine, driver: Driver, grace: float) -> None:
         """Nothing of the run is left when this returns."""
-        if engine.process is not None:
-            await engine.process.stop(min(grace, self._grace))
-        engine.process = engine.origin = None
+        await driver.stop(min(grace, self._grace))
+        engine.driver, engine.memory = None, {}
 
-    async def _spawned(self, engine: Engine) -> Process:
-        """The new process; raises CannotStart."""
-        port = free_port() if not engine.plan.origin.port else engine.plan.origin.port
-        if engine.plan.origin.port and await _listens(engine.plan.origin):
-            raise CannotStart(f"another server listens on {engine.plan.origin.authority} already")
-        engine.origin = engine.plan.origin.at(port)
-        run = engine.run
-        values = {PORT: str(port), **engine.wanted.values}
-        command = [_filled(word, values) for word in run.command]
-        environ = {name: value for name, value in os.environ.items() if not name.startswith(OWN_VARIABLES)}
-        environ |= {name: _filled(value, values) for name, value in run.env.items()}
-        log.info("%s: starting, to listen on %s", engine.wanted.name, engine.origin.authority)
-        return await Process.start(command, run.cwd, environ, run.stop_timeout, engine.log)
+    async def _room(self, engine: Engine) -> None:
+        """Wait until there is as much memory as the file says; raises CannotStart. A process that has ended may take a
+        while to give its own back."""
+        needed = engine.wanted.memory if engine.run.engine is None else {}
+        until = self._loop.time() + min(ROOM_WAIT, engine.run.ready_timeout or ROOM_WAIT)
+        while needed and not engine.stop.is_set():
+            free = await memory.free()
+            lacking = [name for name, size in needed.items() if free.get(name, size) < size]
+            if not lacking:
+                return
+            if self._loop.time() >= until:
+                name = lacking[0]
+                raise CannotStart(f"it needs {_in_mib(needed[name])} of {name}, but {_in_mib(free[name])} are free")
+            await asyncio.sleep(ROOM_POLL)
 
-    async def _until_ready(self, engine: Engine, process: Process) -> str:
-        """Wait until it takes requests, or is to be stopped; why it does not, "" otherwise."""
-        polling = asyncio.ensure_future(self._poll(engine))
+    async def _until_ready(self, engine: Engine, driver: Driver) -> None:
+        """Wait until it takes requests, or is to be stopped; raises CannotStart."""
+        getting_ready = asyncio.ensure_future(driver.ready())
         try:
-            async with asyncio.timeout(engine.run.ready_timeout):
-                await self._first(process.ended, engine.stop, polling)
-            if polling.done():
-                polling.result()
-        except TimeoutError:
-            limit = f"within {engine.run.ready_timeout:g} s (ready_timeout)"
-            return f"it did not answer {engine.run.ready} with 200 {limit}"
+            await self._first(engine, driver, getting_ready)
+            if getting_ready.done():
+                getting_ready.result()
+            elif not engine.stop.is_set():
+                raise CannotStart(f"it ended ({driver.ended.result()})")
         finally:
-            polling.cancel()
-        return f"it ended ({_code(process)})" if process.ended.done() and not engine.stop.is_set() else ""
-
-    async def _poll(self, engine: Engine) -> None:
-        """Return once the server says that it is ready."""
-        assert engine.origin is not None
-        pause = POLL
-        fields = dict([engine.plan.key_field.decode().strip().split(": ", 1)]) if engine.plan.key_field else {}
-        path = engine.origin.base + engine.run.ready
-        while True:
-            with suppress(UpstreamError):
-                whole = await get(self._session, engine.origin, path, POLL_TIMEOUTS, MAX_POLLED, fields=fields)
-                if whole.status == 200:
-                    return
-            await asyncio.sleep(pause)
-            pause = min(pause * 1.2, SLOWEST_POLL)
+            getting_ready.cancel()
+            await asyncio.wait([getting_ready])
 
     @staticmethod
-    async def _first(ended: "asyncio.Future[int]", stop: asyncio.Event, *others: "asyncio.Future[None]") -> None:
-        """Return when the process has ended, is to be stopped, or one of the others is done."""
-        stopped = asyncio.ensure_future(stop.wait())
+    async def _first(engine: Engine, driver: Driver, *others: "asyncio.Future[None]") -> None:
+        """Return when it has ended, is to be stopped, or one of the others is done."""
+        stopped = asyncio.ensure_future(engine.stop.wait())
         try:
-            any_of: list[asyncio.Future[Any]] = [ended, stopped, *others]
+            any_of: list[asyncio.Future[Any]] = [driver.ended, stopped, *others]
             await asyncio.wait(any_of, return_when=asyncio.FIRST_COMPLETED)
         finally:
             stopped.cancel()
 
+    # What is found out beside.
+
+    def _measure(self) -> None:
+        """Begin to measure what engines use, or measure at once."""
+        if self._measuring is not None:
+            self._measuring.cancel()
+        self._measuring = self._in_background(self._keep_measuring())
+
+    async def _keep_measuring(self) -> None:
+        """Until nothing runs any more."""
+        while running := [one for one in self._engines.values() if one.driver is not None]:
+            for engine in running:
+                if engine.driver is not None:
+                    await self._measure_one(engine, engine.driver)
+            await asyncio.sleep(MEASURE_EVERY)
+
+    async def _measure_one(self, engine: Engine, driver: Driver) -> None:
+        used = await driver.memory()
+        if used and engine.driver is driver:
+            engine.memory = used
+
     def _quoted(self, engine: Engine, message: str) -> str:
         """A message with the last words of the server."""
-        lines = engine.log.tail(LAST_WORDS, self._secrets_of(engine))
+        lines = engine.log.tail(LAST_WORDS)
         return "\n".join([f"{message}; its last words:", *lines]) if lines else message
 
-    def _secrets_of(self, engine: Engine) -> tuple[str, ...]:
-        return (*self._secrets, *(value for value in engine.run.env.values() if len(value) >= MIN_SECRET))
+    def _configure_log(self, engine: Engine) -> None:
+        own = (value for value in engine.run.env.values() if len(value) >= MIN_SECRET)
+        engine.log.configure(engine.run.log_lines, (*self._secrets, *own))
 
     def _configure_one(self, server: Wanted, config: Config) -> None:
-        name, target, run, now = server.name, server.target, server.run, self._loop.time()
+        name, target, now = server.name, server.target, self._loop.time()
         dialect = config.registry.dialects[target.speaks[0]] if target.speaks else None
         plan = Plan.of(target, dialect)
         seen = made_of(server)
         engine = self._engines.get(name)
-        rules = Rules(
-            run.group, math.inf if run.unload_after is None else run.unload_after, run.max_waiting, run.max_wait
-        )
+        rules = _rules(server)
         if engine is None:
-            self._engines[name] = Engine(server, plan, seen)
+            engine = self._engines[name] = Engine(server, plan, seen)
+            self._configure_log(engine)
             self._apply(self._schedule.configure(name, rules, now))
             return
         changed = engine.seen != seen
         engine.wanted, engine.plan, engine.seen = server, plan, seen
+        self._configure_log(engine)
         self._apply(self._schedule.configure(name, rules, now))
         if changed and self._schedule.engines[name].is_running:
             log.info("%s: its settings have changed, it will be started anew", name)
@@ -362,20 +394,18 @@ class Engines:
             in_flight=known.in_flight,
             waiting=len(known.waiting),
             until=None if until is None else until + offset,
-            pid=engine.process.pid if engine.process else None,
+            pid=engine.driver.pid or None if engine.driver else None,
+            memory=engine.memory,
             error=engine.error,
-            log=tuple(engine.log.tail(LAST_WORDS * 2, self._secrets_of(engine))),
+            log=tuple(engine.log.tail(LAST_WORDS * 2)),
         )
-
-
-MIN_SECRET = 8
-"""Characters from which on a value of `env:` is masked in what a server says: shorter ones are no keys."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
     """What there is to tell of an engine: `name` is its own, `target` whose it is. Times are seconds since 1970;
-    `until` is when it stops if nobody asks it, `math.inf` for never, None where it does not run or is busy."""
+    `until` is when it stops if nobody asks it, `math.inf` for never, None where it does not run or is busy. `memory`
+    are bytes by resource, as far as measured."""
 
     name: str
     target: str
@@ -386,37 +416,28 @@ class Shown:
     waiting: int
     until: float | None
     pid: int | None
+    memory: Mapping[str, int]
     error: str
     log: tuple[str, ...]
 
 
-def free_port() -> int:
-    """A port of the loopback interface that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def _rules(server: Wanted) -> Rules:
+    """How the schedule is to treat it."""
+    run = server.run
+    return Rules(
+        group=server.group,
+        unload_after=math.inf if run.unload_after is None else run.unload_after,
+        max_waiting=run.max_waiting,
+        max_wait=run.max_wait,
+    )
 
 
-def _filled(text: str, values: Mapping[str, str]) -> str:
-    """A text with these words replaced."""
-    for word, value in values.items():
-        text = text.replace(word, value)
-    return text
+def _secrets_in(config: Config) -> tuple[str, ...]:
+    """The keys of a configuration, to be masked."""
+    targets = config.targets.values()
+    keys = (config.system.masterkey, *(one.key for one in targets), *(one.run.admin_key for one in targets if one.run))
+    return tuple(key for key in keys if key)
 
 
-async def _listens(origin: Origin) -> bool:
-    """Whether there is a server already."""
-    try:
-        async with asyncio.timeout(POLL_TIMEOUTS.connect):
-            _, writer = await asyncio.open_connection(origin.host, origin.port)
-    except (OSError, TimeoutError):
-        return False
-    writer.transport.abort()
-    return True
-
-
-def _code(process: Process) -> str:
-    """The exit code of a process that has ended, in words."""
-    code = process.ended.result()
-    return f"by signal {code - 128}" if code > 128 else f"exit code {code}"
+def _in_mib(size: int) -> str:
+    return f"{size / 2**20:,.0f} MiB"

@@ -17,8 +17,6 @@ from mooltiproxy.engines.leftovers import Record
 from mooltiproxy.engines.logs import Log
 
 GUARD = Path(__file__).parent / "guard.py"
-LAST_WORDS = 10
-"""Lines that a message about its end quotes."""
 TOO_LONG = 1.0
 """Seconds beyond the grace after which the guard itself is killed."""
 LONGEST_GRACE = 1e6

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 import pytest
 
-from mooltiproxy.engines import owner
+from mooltiproxy.engines import local, owner
 from tests.servers.engines import BODY, asked, engines, processes, toy_target
 from tests.servers.proxy import BEARER, Proxy, proxy
 
@@ -300,7 +300,7 @@ async def test_unload_names_one_target_or_model(tmp_path: Path) -> None:
 
 
 async def test_a_server_of_somebody_else_at_its_port_is_not_taken_for_it(tmp_path: Path) -> None:
-    port = owner.free_port()
+    port = local.free_port()
     listening = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", port)
     target = toy_target()
     target["url"] = f"http://127.0.0.1:{port}"
