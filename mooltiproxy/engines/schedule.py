@@ -5,142 +5,44 @@ to be done by the caller, in that order; what comes of it is told by another eve
 """
 
 import math
-from collections import defaultdict, deque
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections.abc import Iterator, Mapping
 from itertools import count
 
-MAX_STAY = 10.0
-"""Seconds that an engine keeps its group's place after a start, at the most; no longer than the start has taken."""
-IDLE_STAY = 1.0
-"""Seconds without a request after which it does not insist on that."""
+from mooltiproxy.engines.room import Room
+from mooltiproxy.engines.states import (
+    MAX_STAY,
+    RUNNING,
+    Admit,
+    Decision,
+    Engine,
+    Reason,
+    Refuse,
+    Rules,
+    Start,
+    State,
+    Stop,
+    Ticket,
+)
+
+__all__ = [
+    "RUNNING",
+    "Admit",
+    "Decision",
+    "Engine",
+    "Reason",
+    "Refuse",
+    "Rules",
+    "Schedule",
+    "Start",
+    "State",
+    "Stop",
+    "Ticket",
+]
+
 STABLE = 30.0
 """Seconds after which an engine that ends by itself does not count as one that ends again and again."""
 FIRST_PAUSE, LONGEST_PAUSE = 2.0, 60.0
 """Seconds until an engine that failed is started again: the first time, and the most that doubling makes of it."""
-
-
-class State(StrEnum):
-    """What an engine does. There is a process from `starting` to `stopping`."""
-
-    STOPPED = "stopped"
-    STARTING = "starting"
-    READY = "ready"
-    DRAINING = "draining"
-    STOPPING = "stopping"
-    FAILED = "failed"
-
-
-RUNNING = frozenset({State.STARTING, State.READY, State.DRAINING, State.STOPPING})
-
-
-class Reason(StrEnum):
-    """Why a request is refused."""
-
-    FULL = "full"
-    LATE = "late"
-    FAILED = "failed"
-    REMOVED = "removed"
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """How one engine is to be treated. Of the engines of a `group` one runs at a time. `unload_after` is idle seconds,
-    `math.inf` for never; `max_wait` those that a request waits at the most."""
-
-    group: str = ""
-    unload_after: float = math.inf
-    max_waiting: int = 512
-    max_wait: float = 600.0
-
-
-@dataclass(eq=False, slots=True)
-class Ticket:
-    """One request to an engine. `keep_alive` are the idle seconds that it wants the engine to be kept, None where it
-    does not say. The rest is the schedule's."""
-
-    engine: str
-    keep_alive: float | None = None
-    number: int = field(default=0, init=False)
-    deadline: float = field(default=math.inf, init=False)
-    waits: bool = field(default=False, init=False)
-    admitted: bool = field(default=False, init=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Admit:
-    """The request may be sent; it counts as in flight until `leave`."""
-
-    ticket: Ticket
-
-
-@dataclass(frozen=True, slots=True)
-class Refuse:
-    """The request is not to wait any longer. `retry_after` are seconds, 0 where nobody knows."""
-
-    ticket: Ticket
-    reason: Reason
-    retry_after: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """Start the engine; then `started`, `failed`, or `ended` where it was stopped meanwhile."""
-
-    engine: str
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """Stop the engine; then `ended`."""
-
-    engine: str
-
-
-Decision = Admit | Refuse | Start | Stop
-
-
-@dataclass(slots=True)
-class Engine:
-    """What the schedule knows of an engine; to be read only.
-
-    `since` is when its state began, `idle_since` when its last answer ended. `keep` is what the last request that said
-    so wanted, until the engine stops. `is_outdated` tells that what runs is no longer what is wanted.
-    """
-
-    name: str
-    rules: Rules
-    state: State = State.STOPPED
-    since: float = 0.0
-    in_flight: int = 0
-    idle_since: float = 0.0
-    keep: float | None = None
-    waiting: deque[Ticket] = field(default_factory=deque)
-    stay: float = 0.0
-    failures: int = 0
-    retry_at: float = 0.0
-    must_stop: bool = False
-    is_outdated: bool = False
-    removed: bool = False
-
-    @property
-    def is_running(self) -> bool:
-        """Whether it has a process."""
-        return self.state in RUNNING
-
-    @property
-    def until(self) -> float | None:
-        """When it stops if nobody asks it any more: `math.inf` for never, None where it is busy or not ready."""
-        if self.state is not State.READY or self.in_flight:
-            return None
-        return self.idle_since + (self.rules.unload_after if self.keep is None else self.keep)
-
-    @property
-    def free_at(self) -> float:
-        """From when on a ready engine gives its place to another of its group."""
-        stayed = self.since + self.stay
-        return stayed if self.in_flight else min(stayed, self.idle_since + min(self.stay, IDLE_STAY))
 
 
 class Schedule:
@@ -151,6 +53,8 @@ class Schedule:
         self.alarm: float | None = None
         self._numbers = count(1)
         self._waiting = 0
+        self._budget: dict[str, int] = {}
+        self._is_overfull = False
         self._closing = False
 
     # What the configuration says.
@@ -158,10 +62,18 @@ class Schedule:
     def configure(self, name: str, rules: Rules, now: float) -> list[Decision]:
         """A new engine, or new rules for one that is there."""
         engine = self.engines.get(name)
+        is_new = engine is None or engine.removed or not engine.rules.preload
         if engine is None:
-            self.engines[name] = Engine(name, rules, since=now)
-            return []
+            engine = self.engines[name] = Engine(name, rules, since=now)
         engine.rules, engine.removed = rules, False
+        stays = engine.is_running and not engine.must_stop
+        engine.is_due = rules.preload and (engine.is_due or is_new and not stays)
+        is_idle = not engine.is_due and not engine.waiting and not engine.is_running
+        return [] if is_idle else self._settle(now)
+
+    def set_budget(self, budget: Mapping[str, int], now: float) -> list[Decision]:
+        """What the engines may take together, in bytes by resource; what it does not name is without bound."""
+        self._budget = dict(budget)
         return self._settle(now)
 
     def remove(self, name: str, now: float) -> list[Decision]:
@@ -177,7 +89,7 @@ class Schedule:
 
     def ask(self, ticket: Ticket, now: float) -> list[Decision]:
         """A request comes: it is admitted, has to wait, or is refused."""
-        engine = self.engines[ticket.engine]
+        engine = ticket.place = self.engines[ticket.engine]
         if engine.state is State.READY:
             return [self._admit(engine, ticket)]
         if engine.removed:
@@ -195,7 +107,7 @@ class Schedule:
 
     def leave(self, ticket: Ticket, now: float) -> list[Decision]:
         """A request is over: its answer has ended, or its client has left. Does nothing the second time."""
-        engine = self.engines.get(ticket.engine)
+        engine = ticket.place
         if ticket.waits and engine is not None:
             engine.waiting.remove(ticket)
             self._unqueue(ticket)
@@ -208,17 +120,21 @@ class Schedule:
             return []
         engine.idle_since = now
         until = engine.until
-        if self._waiting or self._closing or until is None or until <= now:
+        if self._waiting or self._closing or self._is_overfull or until is None or until <= now:
             return self._settle(now)
         self.alarm = until if self.alarm is None else min(self.alarm, until)  # no look at the others: the common case
         return []
 
     def unload(self, name: str, now: float, *, outdated: bool = False) -> list[Decision]:
         """Stop an engine as soon as its requests are answered, those that wait for its start included; those that come
-        later start it again. A start that is `outdated` is broken off, and those who wait for it wait for the next."""
+        later start it again. Where what runs is `outdated`, a start is broken off, and those who wait for it wait for
+        the next; a preloaded engine starts again, and what has been measured is forgotten."""
         engine = self.engines[name]
         engine.must_stop = engine.is_running
         engine.is_outdated = outdated and engine.is_running
+        engine.is_due = outdated and engine.rules.preload and (engine.is_running or engine.is_due)
+        if outdated:
+            engine.known = {}
         return self._settle(now)
 
     def close(self, now: float) -> list[Decision]:
@@ -233,35 +149,56 @@ class Schedule:
         engine = self.engines[name]
         if engine.state is not State.STARTING:  # it was stopped meanwhile, `ended` follows
             return []
-        engine.stay = min(now - engine.since, MAX_STAY)
-        engine.idle_since = now
-        self._enter(engine, State.READY, now)
-        return [*self._admit_all(engine), *self._settle(now)]
+        return self._ready(engine, min(now - engine.since, MAX_STAY), now)
+
+    def found(self, name: str, now: float) -> list[Decision]:
+        """An engine that was not started turned out to be running, and to take requests."""
+        engine = self.engines[name]
+        return [] if engine.is_running else self._ready(engine, 0.0, now)
 
     def failed(self, name: str, now: float) -> list[Decision]:
         """A start has failed: all that waited for it are told, and it is not tried again for a while."""
         engine = self.engines[name]
         if engine.state is not State.STARTING:
             return self.ended(name, now)
+        engine.is_due = engine.rules.preload and (engine.is_due or not engine.must_stop)
         return self._fail(engine, now)
 
     def ended(self, name: str, now: float) -> list[Decision]:
         """The process has ended, because it was stopped or by itself."""
         engine = self.engines[name]
+        if engine.state is State.READY:
+            engine.is_due = engine.rules.preload
         if engine.state is State.STOPPING:
             engine.failures = 0
-        elif now - engine.since < STABLE and engine.failures:
+        elif now - engine.ready_at < STABLE and engine.failures:
             return self._fail(engine, now)
         else:
             engine.failures = 1
         self._enter(engine, State.STOPPED, now)
         return self._settle(now)
 
+    def measured(self, name: str, used: Mapping[str, int], now: float) -> list[Decision]:
+        """What a running engine uses now, in bytes by resource."""
+        engine = self.engines[name]
+        if engine.state not in (State.STARTING, State.READY, State.DRAINING) or engine.used == used:
+            return []
+        engine.used = dict(used)
+        if engine.state is not State.STARTING and not engine.is_outdated:
+            engine.known = engine.used
+        return self._settle(now) if self._budget else []
+
     def tick(self, now: float) -> list[Decision]:
         """Time has passed."""
         return self._settle(now)
 
     # How it is decided.
+
+    def _ready(self, engine: Engine, stay: float, now: float) -> list[Decision]:
+        engine.ready_at = engine.idle_since = now
+        engine.stay, engine.is_due = stay, engine.is_due and engine.must_stop
+        self._enter(engine, State.READY, now)
+        return [*self._admit_all(engine), *self._settle(now)]
 
     def _fail(self, engine: Engine, now: float) -> list[Decision]:
         engine.failures += 1
@@ -273,7 +210,7 @@ class Schedule:
     def _enter(self, engine: Engine, state: State, now: float) -> None:
         engine.state, engine.since = state, now
         if not engine.is_running:
-            engine.keep, engine.must_stop, engine.is_outdated = None, False, False
+            engine.keep, engine.used, engine.must_stop, engine.is_outdated = None, {}, False, False
             if engine.removed:
                 del self.engines[engine.name]
 
@@ -302,14 +239,25 @@ class Schedule:
 
     def _settle(self, now: float) -> list[Decision]:
         """All that follows from how things are now; looks at every engine."""
-        groups: defaultdict[str, list[Engine]] = defaultdict(list)
+        engines = [one for one in self.engines.values() if one.waiting or one.is_due or one.is_running]
         decisions: list[Decision] = []
-        for engine in self.engines.values():
-            groups[engine.rules.group or f"/{engine.name}"].append(engine)  # no group's name begins with a slash
+        for engine in engines:
             decisions += self._refuse_late(engine, now)
-        for members in groups.values():
-            decisions += self._arbitrated(members, now)
-        self.alarm = min((time for members in groups.values() for time in self._times(members)), default=None)
+            if engine.state is State.STARTING and self._is_needless(engine):
+                decisions.append(self._stop(engine, now))
+        room = Room(self._budget, [one for one in engines if one.is_running], now, self._closing)
+        asked = [one for one in engines if one.waiting and one.state not in (State.STARTING, State.READY)]
+        for engine in sorted(asked, key=lambda one: one.waiting[0].number):
+            decisions += self._seat(engine, room, now)
+        for engine in engines:
+            if self._is_due(engine, now) and room.take_spare(engine):
+                decisions.append(self._start(engine, now))
+        for engine in asked:
+            decisions += self._refuse_hopeless(engine, room)
+        for engine in engines:
+            decisions += self._release(engine, engine in room.leaving, now)
+        self._is_overfull = room.is_overfull
+        self.alarm = min((time for engine in engines for time in self._times(engine, room, now)), default=None)
         return decisions
 
     def _refuse_late(self, engine: Engine, now: float) -> Iterator[Refuse]:
@@ -318,53 +266,65 @@ class Schedule:
             self._unqueue(ticket)
             yield Refuse(ticket, Reason.LATE)
 
-    def _arbitrated(self, members: list[Engine], now: float) -> Iterator[Decision]:
-        """What becomes of the place of one group: who has to leave it, and who gets it next."""
-        following = _following(members)
-        for holder in members:
-            if holder.is_running:
-                yield from self._held(holder, following, now)
-        if following is not None and not any(member.is_running for member in members):
-            self._enter(following, State.STARTING, now)
-            yield Start(following.name)
+    def _is_needless(self, engine: Engine) -> bool:
+        """Whether a start is to be broken off, whoever else wants its place."""
+        if engine.waiting:
+            return engine.is_outdated
+        is_cancelled = engine.rules.cancel_start and not engine.rules.preload
+        return engine.must_stop or self._closing or is_cancelled
 
-    def _held(self, holder: Engine, following: Engine | None, now: float) -> Iterator[Decision]:
-        """What becomes of an engine that has the place; `following` is who wants it."""
-        is_needless = not holder.waiting and (holder.must_stop or following is not None)
-        if holder.state is State.STARTING and (is_needless or holder.is_outdated):
-            yield self._stop(holder, now)
-        if holder.state is State.READY and self._should_leave(holder, following, now):
-            self._enter(holder, State.DRAINING, now)
-        elif holder.state is State.DRAINING and following is None and not holder.must_stop:
-            self._enter(holder, State.READY, now)  # those who wanted the place have left
-            yield from self._admit_all(holder)
-        if holder.state is State.DRAINING and not holder.in_flight:
-            yield self._stop(holder, now)
+    def _seat(self, engine: Engine, room: Room, now: float) -> Iterator[Decision]:
+        """What becomes of an engine that is asked for and takes no requests, after those asked for before it."""
+        if engine.state is State.DRAINING and engine not in room.leaving:
+            yield from self._go_on(engine, now)
+            return
+        yield from self._refuse_hopeless(engine, room)
+        if engine.waiting and room.promise(engine) and not engine.is_running and room.take(engine):
+            yield self._start(engine, now)
 
-    def _should_leave(self, holder: Engine, following: Engine | None, now: float) -> bool:
-        if holder.must_stop or following is not None and now >= holder.free_at:
-            return True
-        until = holder.until
-        return until is not None and (self._closing or until <= now)
+    def _refuse_hopeless(self, engine: Engine, room: Room) -> Iterator[Refuse]:
+        reason = None if engine.is_running else room.refusal(engine)
+        if reason is not None:
+            yield from self._refuse_all(engine, reason)
+
+    def _is_due(self, engine: Engine, now: float) -> bool:
+        """Whether it is to be started although nobody asks for it."""
+        if not engine.is_due or engine.is_running or engine.waiting or engine.removed or self._closing:
+            return False
+        return engine.state is not State.FAILED or engine.retry_at <= now
+
+    def _release(self, engine: Engine, leaves: bool, now: float) -> Iterator[Decision]:
+        """What becomes of the place that an engine has."""
+        if engine.state is State.DRAINING and not leaves:
+            yield from self._go_on(engine, now)  # those who wanted the place have left, or found another
+        goes = engine.goes(now, self._closing)
+        if engine.state is State.READY and (goes or leaves and now >= engine.free_at):
+            self._enter(engine, State.DRAINING, now)
+        is_done = engine.state is State.DRAINING and not engine.in_flight
+        if is_done or leaves and not engine.must_stop and engine.goes_for_another(now):
+            yield self._stop(engine, now)
+
+    def _go_on(self, engine: Engine, now: float) -> Iterator[Admit]:
+        self._enter(engine, State.READY, now)
+        yield from self._admit_all(engine)
+
+    def _start(self, engine: Engine, now: float) -> Start:
+        engine.is_due = False
+        self._enter(engine, State.STARTING, now)
+        return Start(engine.name)
 
     def _stop(self, engine: Engine, now: float) -> Stop:
         self._enter(engine, State.STOPPING, now)
         return Stop(engine.name)
 
-    def _times(self, members: list[Engine]) -> Iterator[float]:
+    def _times(self, engine: Engine, room: Room, now: float) -> Iterator[float]:
         """When something changes by itself."""
-        following = _following(members)
-        for engine in members:
-            if engine.waiting:
-                yield engine.waiting[0].deadline
-            until = engine.until
-            if until is not None and until != math.inf:
-                yield until
-            if engine.state is State.READY and following is not None:
-                yield engine.free_at
-
-
-def _following(members: list[Engine]) -> Engine | None:
-    """Who has waited longest among those who have no process."""
-    asked = (member for member in members if member.waiting and not member.is_running)
-    return min(asked, key=lambda member: member.waiting[0].number, default=None)
+        if engine.waiting:
+            yield engine.waiting[0].deadline
+        until = engine.until
+        if until is not None and until != math.inf:
+            yield until
+        if engine.state is State.READY and engine in room.leaving:
+            yield engine.free_at
+        if engine.is_due and engine.state is State.FAILED and engine.retry_at > now:
+            yield engine.retry_at

@@ -2,102 +2,11 @@
 
 import math
 import time
-from collections import defaultdict
-from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from mooltiproxy.engines.schedule import (
-    Admit,
-    Decision,
-    Reason,
-    Refuse,
-    Rules,
-    Schedule,
-    Start,
-    State,
-    Stop,
-    Ticket,
-)
-
-
-class Simulation:
-    """A schedule whose decisions are noted; starts and stops end when the test says so."""
-
-    def __init__(self, **rules: Rules) -> None:
-        self.now = 100.0
-        self.schedule = Schedule()
-        self.admitted: list[Ticket] = []
-        self.refused: list[Refuse] = []
-        self.starting: list[str] = []
-        self.stopping: list[str] = []
-        for name, one in rules.items():
-            self.take(self.schedule.configure(name, one, self.now))
-
-    def take(self, decisions: list[Decision]) -> None:
-        for decision in decisions:
-            match decision:
-                case Admit(ticket):
-                    self.admitted.append(ticket)
-                case Refuse():
-                    self.refused.append(decision)
-                case Start(name):
-                    self.starting.append(name)
-                case Stop(name):
-                    self.stopping.append(name)
-                    if name in self.starting:
-                        self.starting.remove(name)
-        self.check()
-
-    def check(self) -> None:
-        groups: dict[str, int] = defaultdict(int)
-        for engine in self.schedule.engines.values():
-            groups[engine.rules.group or f"/{engine.name}"] += engine.is_running
-        assert all(running <= 1 for running in groups.values())
-
-    def state(self, name: str) -> State:
-        return self.schedule.engines[name].state
-
-    def ask(self, name: str, keep_alive: float | None = None) -> Ticket:
-        ticket = Ticket(name, keep_alive)
-        self.take(self.schedule.ask(ticket, self.now))
-        return ticket
-
-    def leave(self, ticket: Ticket) -> None:
-        if ticket in self.admitted:
-            self.admitted.remove(ticket)
-        self.take(self.schedule.leave(ticket, self.now))
-
-    def started(self, name: str) -> None:
-        self.starting.remove(name)
-        self.take(self.schedule.started(name, self.now))
-
-    def failed(self, name: str) -> None:
-        self.starting.remove(name)
-        self.take(self.schedule.failed(name, self.now))
-
-    def ended(self, name: str) -> None:
-        if name in self.stopping:
-            self.stopping.remove(name)
-        self.take(self.schedule.ended(name, self.now))
-
-    def wait(self, seconds: float) -> None:
-        """Let time pass, with every alarm on the way."""
-        end = self.now + seconds
-        while (alarm := self.schedule.alarm) is not None and alarm <= end:
-            self.now = max(self.now, alarm)
-            self.take(self.schedule.tick(self.now))
-        self.now = end
-
-    def running(self, name: str, start: float = 2.0) -> Ticket:
-        """Ask an engine and start it; the request."""
-        ticket = self.ask(name)
-        self.wait(start)
-        self.started(name)
-        return ticket
-
+from mooltiproxy.engines.schedule import Reason, Refuse, Rules, State, Ticket
+from tests.engines.simulation import Simulation
 
 ONE = Rules(group="gpu", unload_after=900)
 
@@ -112,7 +21,7 @@ def test_the_first_request_starts_the_engine_and_those_behind_it_share_the_start
 
 def test_an_engine_that_is_ready_admits_at_once() -> None:
     sim = Simulation(a=ONE)
-    first = sim.running("a")
+    first = sim.started_for("a")
     second = sim.ask("a")
     assert sim.admitted == [first, second]
 
@@ -141,7 +50,7 @@ def test_a_failed_start_is_tried_again_after_a_pause_that_grows() -> None:
 
 def test_an_idle_engine_stops_and_the_clock_runs_from_the_end_of_the_last_answer() -> None:
     sim = Simulation(a=Rules(unload_after=10))
-    ticket = sim.running("a")
+    ticket = sim.started_for("a")
     sim.wait(100)
     assert sim.state("a") is State.READY
     sim.leave(ticket)
@@ -153,20 +62,20 @@ def test_an_idle_engine_stops_and_the_clock_runs_from_the_end_of_the_last_answer
 
 def test_keep_alive_goes_before_unload_after_until_the_engine_stops() -> None:
     sim = Simulation(a=Rules(unload_after=10))
-    sim.leave(sim.running("a"))
+    sim.leave(sim.started_for("a"))
     sim.leave(sim.ask("a", keep_alive=2))
     sim.leave(sim.ask("a"))
     sim.wait(2)
     assert sim.stopping == ["a"]
     sim.ended("a")
-    sim.leave(sim.running("a"))
+    sim.leave(sim.started_for("a"))
     sim.wait(9)
     assert sim.stopping == []
 
 
 def test_keep_alive_0_stops_when_the_last_answer_ends() -> None:
     sim = Simulation(a=ONE)
-    first = sim.running("a")
+    first = sim.started_for("a")
     second = sim.ask("a", keep_alive=0)
     sim.leave(second)
     assert sim.stopping == []
@@ -176,7 +85,7 @@ def test_keep_alive_0_stops_when_the_last_answer_ends() -> None:
 
 def test_a_negative_keep_alive_is_for_ever() -> None:
     sim = Simulation(a=Rules(unload_after=10))
-    sim.leave(sim.running("a"))
+    sim.leave(sim.started_for("a"))
     sim.leave(sim.ask("a", keep_alive=math.inf))
     sim.wait(10_000)
     assert sim.state("a") is State.READY
@@ -184,7 +93,7 @@ def test_a_negative_keep_alive_is_for_ever() -> None:
 
 def test_a_busy_engine_is_never_stopped_for_another() -> None:
     sim = Simulation(a=ONE, b=ONE)
-    ticket = sim.running("a")
+    ticket = sim.started_for("a")
     sim.ask("b")
     sim.wait(60)
     assert (sim.state("a"), sim.stopping, sim.starting) == (State.DRAINING, [], [])
@@ -196,7 +105,7 @@ def test_a_busy_engine_is_never_stopped_for_another() -> None:
 
 def test_requests_for_the_old_engine_wait_behind_the_switch() -> None:
     sim = Simulation(a=ONE, b=ONE)
-    first = sim.running("a")
+    first = sim.started_for("a")
     sim.wait(10)
     sim.ask("b")
     again = sim.ask("a")
@@ -213,7 +122,7 @@ def test_requests_for_the_old_engine_wait_behind_the_switch() -> None:
 
 def test_an_engine_stays_as_long_as_its_start_took() -> None:
     sim = Simulation(a=ONE, b=ONE)
-    ticket = sim.running("a", start=5)
+    ticket = sim.started_for("a", start=5)
     sim.ask("b")
     sim.wait(4.9)
     more = sim.ask("a")
@@ -227,7 +136,7 @@ def test_an_engine_stays_as_long_as_its_start_took() -> None:
 
 def test_an_idle_engine_leaves_its_place_sooner() -> None:
     sim = Simulation(a=ONE, b=ONE)
-    sim.leave(sim.running("a", start=60))
+    sim.leave(sim.started_for("a", start=60))
     sim.ask("b")
     sim.wait(1)
     assert sim.stopping == ["a"]
@@ -235,7 +144,7 @@ def test_an_idle_engine_leaves_its_place_sooner() -> None:
 
 def test_two_models_called_in_turn_by_many_do_not_swap_for_each_request() -> None:
     sim = Simulation(a=ONE, b=ONE)
-    sim.leave(sim.running("a", start=5))
+    sim.leave(sim.started_for("a", start=5))
     swaps = 0
     for _ in range(100):  # two clients, each with its model, each asking again as soon as it is answered
         for name in ("a", "b"):
@@ -255,7 +164,7 @@ def test_two_models_called_in_turn_by_many_do_not_swap_for_each_request() -> Non
 
 def test_who_waited_longest_is_served_next() -> None:
     sim = Simulation(a=ONE, b=ONE, c=ONE)
-    ticket = sim.running("a")
+    ticket = sim.started_for("a")
     sim.ask("c")
     sim.ask("b")
     sim.wait(10)
@@ -266,7 +175,7 @@ def test_who_waited_longest_is_served_next() -> None:
 
 def test_an_engine_goes_on_when_those_who_wanted_its_place_have_left() -> None:
     sim = Simulation(a=ONE, b=ONE)
-    sim.running("a")
+    sim.started_for("a")
     sim.wait(10)
     other = sim.ask("b")
     waiting = sim.ask("a")
@@ -302,11 +211,11 @@ def test_nobody_waits_longer_than_max_wait() -> None:
 
 def test_an_engine_that_crashes_is_started_by_the_next_request_but_not_again_and_again() -> None:
     sim = Simulation(a=ONE)
-    first = sim.running("a")
+    first = sim.started_for("a")
     sim.ended("a")
     sim.leave(first)
     assert sim.state("a") is State.STOPPED
-    second = sim.running("a")
+    second = sim.started_for("a")
     sim.ended("a")
     sim.leave(second)
     assert sim.state("a") is State.FAILED
@@ -316,8 +225,8 @@ def test_an_engine_that_crashes_is_started_by_the_next_request_but_not_again_and
 
 def test_unload_waits_for_answers_and_what_comes_meanwhile_starts_it_again() -> None:
     sim = Simulation(a=ONE)
-    first = sim.running("a")
-    sim.take(sim.schedule.unload("a", sim.now))
+    first = sim.started_for("a")
+    sim.unload("a")
     again = sim.ask("a")
     assert (sim.stopping, again in sim.admitted) == ([], False)
     sim.leave(first)
@@ -329,7 +238,7 @@ def test_unload_waits_for_answers_and_what_comes_meanwhile_starts_it_again() -> 
 def test_unload_lets_those_be_answered_who_wait_for_the_start() -> None:
     sim = Simulation(a=ONE)
     ticket = sim.ask("a")
-    sim.take(sim.schedule.unload("a", sim.now))
+    sim.unload("a")
     sim.started("a")
     assert ticket in sim.admitted
     sim.leave(ticket)
@@ -339,7 +248,7 @@ def test_unload_lets_those_be_answered_who_wait_for_the_start() -> None:
 def test_a_start_of_what_is_no_longer_wanted_is_broken_off_and_who_waits_gets_the_next() -> None:
     sim = Simulation(a=ONE)
     ticket = sim.ask("a")
-    sim.take(sim.schedule.unload("a", sim.now, outdated=True))
+    sim.unload("a", outdated=True)
     assert sim.stopping == ["a"]
     sim.ended("a")
     sim.started("a")
@@ -348,8 +257,8 @@ def test_a_start_of_what_is_no_longer_wanted_is_broken_off_and_who_waits_gets_th
 
 def test_an_engine_that_is_removed_answers_what_it_has_and_is_forgotten() -> None:
     sim = Simulation(a=ONE, b=ONE)
-    ticket = sim.running("a")
-    sim.take(sim.schedule.remove("a", sim.now))
+    ticket = sim.started_for("a")
+    sim.remove("a")
     late = sim.ask("a")
     assert sim.refused == [Refuse(late, Reason.REMOVED)]
     sim.leave(ticket)
@@ -359,82 +268,18 @@ def test_an_engine_that_is_removed_answers_what_it_has_and_is_forgotten() -> Non
 
 def test_closing_stops_the_idle_at_once_and_the_busy_when_they_are_done() -> None:
     sim = Simulation(a=Rules(), b=Rules())
-    sim.leave(sim.running("a"))
-    busy = sim.running("b")
+    sim.leave(sim.started_for("a"))
+    busy = sim.started_for("b")
     sim.take(sim.schedule.close(sim.now))
     assert sim.stopping == ["a"]
     sim.leave(busy)
     assert sim.stopping == ["a", "b"]
 
 
-GROUPS = {"a": "gpu", "b": "gpu", "c": "gpu", "d": "cpu", "e": ""}
-EVENTS = st.one_of(
-    st.tuples(st.just("ask"), st.sampled_from(sorted(GROUPS)), st.sampled_from([None, None, 0.0, 2.0, math.inf])),
-    st.tuples(st.sampled_from(["answered", "left", "started", "failed", "ended", "unload"]), st.integers(0, 1000)),
-    st.tuples(st.just("crash"), st.sampled_from(sorted(GROUPS))),
-    st.tuples(st.just("wait"), st.sampled_from([0.1, 1.0, 5.0, 30.0])),
-)
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.lists(EVENTS, max_size=60))
-def test_whatever_happens_one_of_a_group_runs_nobody_waits_for_ever_and_all_are_served_in_order(
-    events: list[tuple[Any, ...]],
-) -> None:
-    sim = Simulation(**{name: Rules(group, 10, 5, 600) for name, group in GROUPS.items()})
-    asked: list[Ticket] = []
-    for event, *values in events:
-        _happen(sim, asked, event, values)
-        _check_order(sim)
-    for _ in range(len(asked) * 4 + 20):  # from here on all goes well
-        for ticket in list(sim.admitted):
-            sim.leave(ticket)
-        for name in list(sim.starting):
-            sim.started(name)
-        for name in list(sim.stopping):
-            sim.ended(name)
-        sim.wait(0.5)
-    assert not any(engine.waiting or engine.in_flight for engine in sim.schedule.engines.values())
-    assert not any(ticket.waits or ticket.admitted for ticket in asked)
-
-
-def _happen(sim: Simulation, asked: list[Ticket], event: str, values: list[Any]) -> None:
-    waiting = [ticket for ticket in asked if ticket.waits]
-    choices: dict[str, list[Any]] = {
-        "answered": sim.admitted,
-        "left": waiting,
-        "started": sim.starting,
-        "failed": sim.starting,
-    }
-    if event == "ask":
-        asked.append(sim.ask(*values))
-    elif event == "wait":
-        sim.wait(values[0])
-    elif event == "crash":
-        if sim.state(values[0]) in (State.READY, State.DRAINING):
-            sim.ended(values[0])
-    elif event == "unload":
-        sim.take(sim.schedule.unload(sorted(GROUPS)[values[0] % len(GROUPS)], sim.now))
-    elif event == "ended":
-        if sim.stopping:
-            sim.ended(sim.stopping[values[0] % len(sim.stopping)])
-    elif chosen := choices[event]:
-        one = chosen[values[0] % len(chosen)]
-        (sim.leave if isinstance(one, Ticket) else getattr(sim, event))(one)
-
-
-def _check_order(sim: Simulation) -> None:
-    for engine in sim.schedule.engines.values():
-        numbers = [ticket.number for ticket in engine.waiting]
-        assert numbers == sorted(numbers)
-        passed = [ticket.number for ticket in sim.admitted if ticket.engine == engine.name and ticket.number]
-        assert passed == sorted(passed)
-
-
 @pytest.mark.parametrize("models", [1_000])
 def test_a_request_to_a_warm_engine_does_not_look_at_the_others(models: int) -> None:
-    sim = Simulation(**{f"m{at}": Rules() for at in range(models)})
-    sim.leave(sim.running("m0"))
+    sim = Simulation(None, **{f"m{at}": Rules() for at in range(models)})
+    sim.leave(sim.started_for("m0"))
     began = time.process_time()
     for _ in range(1_000):
         ticket = Ticket("m0")
