@@ -6,6 +6,8 @@ from typing import Any
 
 import orjson
 
+from mooltiproxy.errors import BadRequest
+
 _UNITS = {"ns": 1e-9, "us": 1e-6, "\u00b5s": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|\u00b5s|ms|s|m|h)", re.ASCII)
 _DURATION = re.compile(rf"([+-]?)((?:{_PART.pattern})+|\d+(?:\.\d*)?)", re.ASCII)
@@ -14,19 +16,29 @@ LONGEST = 32
 
 
 def keep_alive_in(body: bytes | None) -> float | None:
-    """The `keep_alive` at the top of a client's JSON, in seconds: `math.inf` for ever, None where there is none.
+    """The `keep_alive` in a client's JSON, in seconds: `math.inf` for ever, None where there is none.
 
-    Ollama's words (docs/api.md, 2026): a number of seconds, or a duration of Go's (`10m`); negative is for ever.
+    Ollama's words (docs/api.md, 2026): a number of seconds, or a duration of Go's (`10m`), at the top of the request or
+    among its `options`; negative is for ever. A number as text counts as well. Raises BadRequest for anything else.
     """
     if not body or b'"keep_alive"' not in body:
         return None
     value = _read(body)
-    said = value.get("keep_alive") if isinstance(value, dict) else None
-    if isinstance(said, str):
-        said = _duration(said)
-    if isinstance(said, bool) or not isinstance(said, int | float):
+    if not isinstance(value, dict):
         return None
-    return math.inf if said < 0 else float(said)
+    options = value.get("options")
+    said = value.get("keep_alive")
+    if said is None and isinstance(options, dict):
+        said = options.get("keep_alive")
+    return None if said is None else _seconds(said)
+
+
+def _seconds(said: Any) -> float:
+    number = _duration(said) if isinstance(said, str) else said
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        message = "keep_alive: expected a number of seconds or a duration such as 10m; 0 unloads, -1 keeps for ever"
+        raise BadRequest(message, param="keep_alive")
+    return math.inf if number < 0 else float(number)
 
 
 def _read(body: bytes) -> Any:

@@ -29,7 +29,7 @@ FORM = "application/x-www-form-urlencoded"
 MAX_READ = 8 * 1024 * 1024
 """Bytes of a body that passes up to which it is searched for what is another vendor's: longer ones are streamed."""
 DROPPED = b"x-mooltiproxy-dropped"
-KEEP_ALIVE = "keep_alive"
+KEEP_ALIVE = ("keep_alive", "options.keep_alive")
 FOREIGN = "messages.signature"
 """What a target's own clients lose where they bring thoughts of another vendor's model."""
 
@@ -138,7 +138,7 @@ def starts_server(exchange: Exchange) -> bool:
 
 def lost(exchange: Exchange, translated: Translated) -> tuple[str, ...]:
     """What the target cannot be told, and nobody else heeds."""
-    return tuple(name for name in translated.dropped if name != KEEP_ALIVE or not starts_server(exchange))
+    return tuple(name for name in translated.dropped if name not in KEEP_ALIVE or not starts_server(exchange))
 
 
 def is_set(exchange: Exchange) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 import pytest
 
-from mooltiproxy.engines import local, owner
+from mooltiproxy.engines import local
 from tests.servers.engines import BODY, asked, engines, processes, toy_target
 from tests.servers.proxy import BEARER, Proxy, proxy
 
@@ -149,6 +149,22 @@ async def test_keep_alive_0_of_an_ollama_client_unloads_when_its_answer_ends(tmp
         async with running.client.post("/api/chat", json=body) as response:
             assert response.status == 200
         await until(running, "toy", state="stopped")
+
+
+async def test_keep_alive_among_ollama_s_options_counts_and_is_no_loss(tmp_path: Path) -> None:
+    async with running_engines(tmp_path, toy=toy_target()) as running:
+        body = {"model": "toy", "messages": [{"role": "user", "content": "Hi"}], "stream": False}
+        async with running.client.post("/api/chat", json={**body, "options": {"keep_alive": "1h"}}) as response:
+            assert (response.status, response.headers.get("x-mooltiproxy-dropped")) == (200, None)
+        assert 3500 < (await shown(running, "toy"))["until"] - time.time() <= 3600
+
+
+async def test_a_keep_alive_that_is_no_duration_is_refused_before_a_server_is_started(tmp_path: Path) -> None:
+    async with running_engines(tmp_path, toy=toy_target()) as running:
+        async with running.client.post("/v1/chat/completions", json={**CHAT, "keep_alive": "soon"}) as response:
+            assert response.status == 400
+            assert orjson.loads(await response.read())["error"]["param"] == "keep_alive"
+        assert (await shown(running, "toy"))["state"] == "stopped"
 
 
 MESSAGES = {"model": "toy", "max_tokens": 5, "messages": [{"role": "user", "content": "Hi"}]}
