@@ -6,6 +6,7 @@ from aiohttp import web
 
 from mooltiproxy.config.model import Config
 from mooltiproxy.endpoints.health import live, ready
+from mooltiproxy.endpoints.logs import logs
 from mooltiproxy.endpoints.metrics import metrics
 from mooltiproxy.endpoints.status import status
 from mooltiproxy.endpoints.unload import unload
@@ -27,6 +28,7 @@ def endpoints(config: Config, counted: Metrics, engines: Engines) -> dict[str, E
     shown, stopped = status(config, engines), unload(config, engines)
     return {
         **OPEN,
+        "/-/logs": logs(config, engines),
         "/-/metrics": metrics(counted, engines),
         "/-/status": shown,
         "/status": shown,

@@ -49,7 +49,10 @@ class Log:
         """Take some output; of a long line the first part counts, and of one that is written over (a progress bar) what
         was written last."""
         *lines, rest = (self._rest + data).split(b"\n")
-        for line in lines:
+        wanted = max(self._lines.maxlen or 0, WAITING)
+        for follower in self._followers:
+            follower.lose(len(lines) - wanted)
+        for line in lines[-wanted:]:
             self._keep(line)
         self._rest = rest if len(rest) <= UNFINISHED else _last_written(rest)[:UNFINISHED]
 
@@ -87,6 +90,8 @@ class Log:
     def _shown(self, line: bytes) -> str:
         text = self._masked(_COLOURS.sub("", _last_written(line).rstrip(b"\r").decode("utf-8", "replace")))
         cut = text if len(text) <= LINE else f"{text[: LINE - 1]}\u2026"
+        if cut.isprintable():
+            return cut
         return "".join(char if char.isprintable() or char == "\t" else "\ufffd" for char in cut)
 
     def _masked(self, text: str) -> str:
@@ -113,6 +118,10 @@ class Follower(AsyncIterator[list[str]]):
             self._lost += 1
         self._lines.append(line)
         self._news.set()
+
+    def lose(self, lines: int) -> None:
+        """So many have come that nobody could see, if any."""
+        self._lost += max(lines, 0)
 
     def end(self) -> None:
         """No more lines are to come; those that wait are still told."""
