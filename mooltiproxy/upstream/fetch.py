@@ -84,10 +84,31 @@ async def get(
 ) -> Whole:
     """GET a path, with further header `fields`; raises UpstreamError. `address` is where to connect to, whatever the
     name resolves to."""
+    return await call(session, origin, "GET", path, timeouts, limit, address=address, fields=fields)
+
+
+async def call(
+    session: PooledSession,
+    origin: Origin,
+    method: str,
+    path: str,
+    timeouts: Timeouts,
+    limit: int,
+    *,
+    body: bytes | None = None,
+    address: str | None = None,
+    fields: Mapping[str, str] = NO_FIELDS,
+) -> Whole:
+    """The answer to a request, of at most `limit` bytes; `body` is JSON, None where there is none. For the rest see
+    `get`."""
     own = {"host": origin.authority, "accept": "*/*", "connection": "close", **fields}
-    head = f"GET {path} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in own.items()) + "\r\n"
+    if body is not None:
+        own |= {"content-type": "application/json"}
+    if method != "GET":
+        own |= {"content-length": str(len(body or b""))}
+    head = f"{method} {path} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in own.items()) + "\r\n"
     whole = Whole(asyncio.get_running_loop().create_future(), limit)
-    await ask(session, origin, head.encode(), whole, timeouts, address)
+    await ask(session, origin, head.encode() + (body or b""), whole, timeouts, address)
     return whole
 
 
