@@ -98,6 +98,7 @@ class Engines:
         for name in [name for name in self._schedule.engines if name not in servers]:
             self._apply(self._schedule.remove(name, self._loop.time()))
             self._forget(name)
+        self._apply(self._schedule.set_budget(config.system.budget, self._loop.time()))
         for server in servers.values():
             self._configure_one(server, config)
 
@@ -220,6 +221,8 @@ class Engines:
             Reason.LATE: "the model's server was not free in time, ask again later",
             Reason.REMOVED: "the target has been taken out of the proxy's configuration",
             Reason.FAILED: engine.error or "the model's server does not start",
+            Reason.TOO_LARGE: "the model's server needs more memory than system.budget has for it",
+            Reason.PINNED: "another server of its group is kept running: unload that one first",
         }
         error = NotRunning(texts[reason])
         error.retry_after = max(math.ceil(retry_after), 1)
@@ -351,6 +354,7 @@ class Engines:
         used = await driver.memory()
         if used and engine.driver is driver:
             engine.memory = used
+            self._apply(self._schedule.measured(engine.wanted.name, used, self._loop.time()))
 
     def _quoted(self, engine: Engine, message: str) -> str:
         """A message with the last words of the server."""
@@ -429,6 +433,11 @@ def _rules(server: Wanted) -> Rules:
         unload_after=math.inf if run.unload_after is None else run.unload_after,
         max_waiting=run.max_waiting,
         max_wait=run.max_wait,
+        needs=server.memory,
+        pin=run.pin,
+        preload=run.preload,
+        swap_now=run.swap == "now",
+        cancel_start=run.cancel_start,
     )
 
 

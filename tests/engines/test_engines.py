@@ -7,8 +7,6 @@ import re
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,41 +14,9 @@ import orjson
 import pytest
 
 from mooltiproxy.engines import local
+from tests.engines.running import generated, running_engines, shown, until
 from tests.servers.engines import BODY, asked, engines, processes, toy_target
-from tests.servers.proxy import BEARER, Proxy, proxy
-
-
-async def generated(running: Proxy, target: str, **fields: Any) -> tuple[int, Any]:
-    async with running.client.post("/generate", json={**BODY, **fields}, headers={"target": target}) as response:
-        return response.status, orjson.loads(await response.read())
-
-
-async def shown(running: Proxy, target: str) -> dict[str, Any]:
-    async with running.client.get("/-/status") as response:
-        assert response.status == 200
-        targets: list[dict[str, Any]] = orjson.loads(await response.read())["targets"]
-    return next(one for one in targets if one["target"] == target)
-
-
-async def until(running: Proxy, target: str, seconds: float = 5.0, **wanted: Any) -> dict[str, Any]:
-    """The status of a target once it is like this."""
-    async with asyncio.timeout(seconds):
-        while True:
-            found = await shown(running, target)
-            if wanted.items() <= found.items():
-                return found
-            await asyncio.sleep(0.02)
-
-
-@asynccontextmanager
-async def running_engines(folder: Path, **targets: dict[str, Any]) -> AsyncIterator[Proxy]:
-    """The proxy with these targets; no process of theirs is left at the end."""
-    marker = str(folder)
-    for target in targets.values():
-        target["run"]["command"] += f" --log {folder}/toy.jsonl" if "--log" not in target["run"]["command"] else ""
-    async with proxy(engines(**targets), folder) as running:
-        yield running
-    assert list(processes(marker)) == []
+from tests.servers.proxy import BEARER, proxy
 
 
 async def test_a_request_starts_the_server_and_is_answered(tmp_path: Path) -> None:
@@ -262,7 +228,7 @@ async def test_a_server_whose_guard_is_killed_is_ended_and_started_again(tmp_pat
 
 
 async def test_200_requests_for_3_exclusive_servers_are_all_answered_and_never_two_of_them_run(tmp_path: Path) -> None:
-    targets = {name: toy_target(group="gpu") for name in ("a", "b", "c")}
+    targets: dict[str, Any] = {name: toy_target(group="gpu") for name in ("a", "b", "c")}
     async with running_engines(tmp_path, **targets) as running:
         most = 0
 
@@ -337,7 +303,7 @@ async def test_who_asks_for_the_models_starts_no_server_and_keeps_none(tmp_path:
         assert (await shown(running, "a"))["state"] == "stopped"
         await generated(running, "a")
         before = (await shown(running, "a"))["until"]
-        async with running.client.get("/v1/models") as response:
+        async with running.client.get("/v1/models", headers={"target": "a"}) as response:
             assert "mooltiproxy/toy" in str(await response.read())
         assert (await shown(running, "a"))["until"] == pytest.approx(before, abs=0.01)
 
