@@ -4,52 +4,40 @@ Keys as its config.example.yaml and config-schema.json have them (github.com/mos
 value is a macro, `${PORT}` a port that it counts up from startPort, `${env.NAME}` an environment variable.
 """
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from mooltiproxy.config.shapes import Where
 from mooltiproxy.importers.accounts import Pattern
-from mooltiproxy.importers.draft import Data, Draft, Imported, Variable
+from mooltiproxy.importers.draft import Data, Draft, Imported
 from mooltiproxy.importers.foreign import items, section, text
-from mooltiproxy.importers.servers import is_variable_name, wrong_url
+from mooltiproxy.importers.llama_swap_groups import Groups
+from mooltiproxy.importers.llama_swap_macros import filled, filled_in, in_our_spelling, variable_of
+from mooltiproxy.importers.llama_swap_servers import Server, uses_port
+from mooltiproxy.importers.servers import wrong_url
 
-_MACRO = re.compile(r"\$\{([^}]*)\}")
-_ENVIRON = "env."
-_PROXY = "http://localhost:${PORT}"
 _FIRST_PORT = 5800
-_MAX_LENGTH = 10_000
-"""Of a text with its macros filled in, which may name each other."""
+_PRELOAD: Where = ("hooks", "on_startup", "preload")
 
-_RUN = "start the server yourself, or say under `run` of the target how"
+_NOT_STARTED = "no server is started here that it could apply to"
+_SIGNS = "while a server starts, streams get signs of life of their API, and no words"
 _LISTING = "models are listed as their servers list them"
 _LIMITS = "there are no limits by model"
 _TIMEOUTS = "`system.timeout` holds for all targets: set it there"
 _STRIP = "fields are set, not taken out: give a value under `overrides` of the model"
 
 REASONS: dict[Pattern, str] = {
-    **{
-        ("models", "*", name): _RUN
-        for name in ("cmd", "cmdStop", "env", "ttl", "checkEndpoint", "unloadTimeout", "sendLoadingState")
-    },
+    **{("models", "*", name): _NOT_STARTED for name in ("cmdStop", "env", "ttl", "checkEndpoint", "unloadTimeout")},
+    ("models", "*", "sendLoadingState"): _SIGNS,
     **{("models", "*", name): _LISTING for name in ("name", "description", "metadata", "unlisted", "capabilities")},
     ("models", "*", "concurrencyLimit"): _LIMITS,
     ("models", "*", "timeouts"): _TIMEOUTS,
     ("models", "*", "filters", "stripParams"): _STRIP,
     ("peers", "*", "filters", "stripParams"): _STRIP,
     ("peers", "*", "timeouts"): _TIMEOUTS,
-    **{
-        (name,): _RUN
-        for name in (
-            "healthCheckTimeout",
-            "globalTTL",
-            "unloadTimeout",
-            "groups",
-            "matrix",
-            "hooks",
-            "sendLoadingState",
-        )
-    },
+    **{(name,): _NOT_STARTED for name in ("healthCheckTimeout", "globalTTL", "unloadTimeout")},
+    ("matrix",): "there are no sets: say what may run together by `group`, or by `memory` and `system.budget`",
+    ("sendLoadingState",): _SIGNS,
     ("includeAliasesInList",): _LISTING,
     ("profiles",): "models have one server each: rename them in the file and reload",
     ("logLevel",): "`mooltiproxy serve --verbose` logs more",
@@ -73,72 +61,72 @@ def recognise(data: Any) -> bool:
 
 
 def convert(draft: Draft, environ: Mapping[str, str]) -> Imported:
-    """Each model's server becomes a target, each model, alias and peer's model a model."""
+    """Each model's server becomes a target with `run:`, each model, alias and peer's model a model."""
     _Config(draft).convert()
     return draft.finish(REASONS)
 
 
 class _Config:
-    """The file, with what its macros stand for."""
+    """The file, with the servers that its models have."""
 
     def __init__(self, draft: Draft) -> None:
         self._draft = draft
         self._data: Data = draft.document.data
-        self._ports = self._count_ports()
+        ports = self._ports()
+        self._servers = {name: Server(draft, name, ports.get(name)) for name in section(self._data, "models")}
+        self._groups = Groups(self._data, [name for name, server in self._servers.items() if server.is_started])
 
     def convert(self) -> None:
         """Fill in the draft."""
-        for name in section(self._data, "models"):
-            self._model(name)
+        for server in self._servers.values():
+            self._model(server)
         for name in section(self._data, "peers"):
             self._peer(name)
         self._keys()
+        self._preload()
+        for theirs, what, is_carried in self._groups.fates():
+            (self._draft.say if is_carried else self._draft.drop)(theirs, what)
         for name in section(self._data, "macros"):
             self._draft.say(("macros", name), "filled in where it is used")
         if "startPort" in self._data:
-            self._draft.say(("startPort",), "mapped to the ports in the urls of the targets")
+            self._draft.say(
+                ("startPort",), "servers get a free port at each start; urls that need a number have theirs"
+            )
 
-    def _count_ports(self) -> dict[str, int]:
+    def _ports(self) -> dict[str, int]:
         """The port of each model that uses `${PORT}`: they are counted up in the order of the names."""
         first = self._data.get("startPort")
         start = first if isinstance(first, int) else _FIRST_PORT
-        using = [name for name in sorted(section(self._data, "models")) if self._uses_port(name)]
+        using = [name for name in sorted(section(self._data, "models")) if uses_port(self._data, name)]
         return {name: start + number for number, name in enumerate(using)}
 
-    def _uses_port(self, name: str) -> bool:
-        model = section(section(self._data, "models"), name)
-        macros = self._macros(name)
-        return any("${PORT}" in _filled(text(model.get(key)), macros) for key in ("cmd", "proxy"))
-
-    def _macros(self, name: str) -> Data:
-        """What `${NAME}` stands for in a model's settings, but for its port."""
-        model = section(section(self._data, "models"), name)
-        return {**section(self._data, "macros"), **section(model, "macros"), "MODEL_ID": name}
-
-    def _model(self, name: str) -> None:
-        draft, path = self._draft, ("models", name)
-        model = section(section(self._data, "models"), name)
-        macros = self._macros(name)
-        if name in self._ports:
-            macros["PORT"] = str(self._ports[name])
-        url = self._variables(_filled(text(model.get("proxy")) or _PROXY, macros), f"the address of {name}")
-        why = "its server has no address: neither proxy nor ${PORT} in cmd" if "${PORT}" in url else wrong_url(url)
+    def _model(self, server: Server) -> None:
+        draft, name, path = self._draft, server.name, ("models", server.name)
+        no_address = "its server has no address: neither proxy nor ${PORT} in cmd"
+        why = wrong_url(server.url) if server.has_address else no_address
         if why:
             draft.drop(path, why)
             return
-        target = draft.target(name, {"url": url, "speaks": "openai"})
-        self._tell_server(path, target, self._ports.get(name))
-        upstream = _filled(text(model.get("useModelName")), macros)
+        run = server.run(self._groups.ours(name), self._groups.place(name)) if server.is_started else None
+        key = {"envkey": server.key} if server.key else {}
+        target = draft.target(
+            name, {"url": server.url, **key, "speaks": "openai", **({"run": run.data} if run else {})}
+        )
+        if run:
+            run.put(target)
+        elif server.why_not:
+            draft.drop((*path, "cmd"), server.why_not)
+        else:
+            draft.say((*path, "cmd"), "it starts nothing: the server at its proxy runs already")
+        self._tell_server(path, target)
+        upstream = filled(text(server.model.get("useModelName")), server.macros)
         entry = {"target": target, **({"name": upstream} if upstream else {})}
         draft.put(path, ("models", name), entry, is_all=False)
-        self._put_filters(path, model, macros)
-        self._put_aliases(path, model)
+        self._put_filters(path, server.model, server.macros)
+        self._put_aliases(path, server.model)
 
-    def _tell_server(self, path: Where, target: str, port: int | None) -> None:
+    def _tell_server(self, path: Where, target: str) -> None:
         model = section(section(self._data, "models"), str(path[-1]))
-        where = f"; the target expects it on port {port}, which llama-swap would give it" if port else ""
-        if "cmd" in model:
-            self._draft.drop((*path, "cmd"), f"{_RUN}{where}")
         if "proxy" in model:
             self._draft.tell((*path, "proxy"), ("targets", target, "url"))
         if "useModelName" in model:
@@ -146,10 +134,27 @@ class _Config:
         for macro in section(model, "macros"):
             self._draft.say((*path, "macros", macro), "filled in where it is used")
 
+    def _preload(self) -> None:
+        """Of the models that are loaded at the start, those that are still there in the end."""
+        names = [text(name) for name in items(section(section(self._data, "hooks"), "on_startup").get("preload"))]
+        last = {self._groups.ours(name) or ("alone", name): name for name in names if self._is_started(name)}
+        for position, name in enumerate(names):
+            there: Where = (*_PRELOAD, position)
+            if not self._is_started(name):
+                self._draft.drop(there, _NOT_STARTED)
+            elif name not in last.values():
+                self._draft.drop(there, "one that is loaded later takes its place")
+            else:
+                target = self._draft.data["models"][name]["target"]
+                self._draft.put(there, ("targets", target, "run", "preload"), True)
+
+    def _is_started(self, name: str) -> bool:
+        return name in self._servers and self._servers[name].is_started and name in self._draft.data.get("models", {})
+
     def _put_filters(self, path: Where, model: Data, macros: Data) -> None:
         """What is set in requests: for the model, and for names of it with settings of their own, models as well."""
         own, filters = str(path[-1]), section(model, "filters")
-        variants = {written: _filled(written, macros) for written in section(filters, "setParamsByID")}
+        variants = {written: filled(written, macros) for written in section(filters, "setParamsByID")}
         for written, name in variants.items():
             if name != own:
                 entry = dict(self._draft.data["models"][own])
@@ -162,7 +167,7 @@ class _Config:
 
     def _set(self, there: Where, model: str, fields: Any, macros: Data) -> None:
         for field, value in fields.items() if isinstance(fields, dict) else ():
-            self._draft.put((*there, field), ("models", model, "overrides", field), _filled_in(value, macros))
+            self._draft.put((*there, field), ("models", model, "overrides", field), filled_in(value, macros))
 
     def _put_aliases(self, path: Where, model: Data) -> None:
         for position, alias in enumerate(items(model.get("aliases"))):
@@ -182,12 +187,12 @@ class _Config:
         draft, path = self._draft, ("peers", name)
         peer = section(section(self._data, "peers"), name)
         macros = section(self._data, "macros")
-        url = self._variables(_filled(text(peer.get("proxy")), macros), f"the address of {name}")
+        url = in_our_spelling(self._draft, filled(text(peer.get("proxy")), macros), f"the address of {name}")
         why = wrong_url(url)
         if why:
             draft.drop(path, f"proxy cannot be a target's url: {why}")
             return
-        key = _filled(text(peer.get("apiKey")), macros)
+        key = filled(text(peer.get("apiKey")), macros)
         variable = self._key_variable(key, name, f"the key of {name}")
         target = draft.target(name, {"url": url, **({"envkey": variable} if variable else {}), "speaks": "openai"})
         draft.tell((*path, "proxy"), ("targets", target, "url"))
@@ -209,49 +214,13 @@ class _Config:
         macros = section(self._data, "macros")
         for position, written in enumerate(items(self._data.get("apiKeys"))):
             name = f"key-{position + 1}"
-            key = _filled(text(written), macros)
+            key = filled(text(written), macros)
             variable = self._key_variable(key, "llama-swap", f"key {position + 1} of clients")
             self._draft.put(("apiKeys", position), ("keys", name), {"envkey": variable}, "set the variable")
 
     def _key_variable(self, key: str, stem: str, what: str) -> str:
         """The variable that a key is in, or one of ours for a key that is written down; "" for no key."""
-        match = _MACRO.fullmatch(key)
-        if match and match[1].startswith(_ENVIRON) and is_variable_name(match[1].removeprefix(_ENVIRON)):
-            return self._draft.need(match[1].removeprefix(_ENVIRON), what)
+        variable = variable_of(key)
+        if variable:
+            return self._draft.need(variable, what)
         return self._draft.secret(key, stem, what) if key else ""
-
-    def _variables(self, value: str, what: str) -> str:
-        """A text with its environment variables in our spelling."""
-        names = [name for name in _names_in(value) if is_variable_name(name)]
-        for name in names:
-            value = value.replace(f"${{{_ENVIRON}{name}}}", f"${{{self._draft.need(name, what)}}}")
-        return Variable(value) if names else value
-
-
-def _names_in(value: str) -> Iterator[str]:
-    """The environment variables that a text names."""
-    for match in _MACRO.finditer(value):
-        if match[1].startswith(_ENVIRON):
-            yield match[1].removeprefix(_ENVIRON)
-
-
-def _filled(value: str, macros: Data) -> str:
-    """A text with its macros filled in, those in macros as well; what is no macro stays."""
-    for _ in range(len(macros) + 1):
-        filled = _MACRO.sub(lambda match: str(macros.get(match[1], match[0])), value)
-        if filled == value or len(filled) > _MAX_LENGTH:
-            break
-        value = filled
-    return value
-
-
-def _filled_in(value: Any, macros: Data) -> Any:
-    """A value with the macros in its texts filled in; a text that is one macro becomes that one's value."""
-    if isinstance(value, dict):
-        return {name: _filled_in(below, macros) for name, below in value.items()}
-    if isinstance(value, list):
-        return [_filled_in(item, macros) for item in value]
-    match = _MACRO.fullmatch(value) if isinstance(value, str) else None
-    if match and not isinstance(macros.get(match[1], ""), str):
-        return macros[match[1]]
-    return _filled(value, macros) if isinstance(value, str) else value

@@ -35,7 +35,7 @@ _PROVIDER_REASONS = {
     "input_size": "the target counts its tokens, and refuses what is too long",
     "weight": _POOL,
     "nworkers": "there are no limits by target",
-    "keep_alive": "mooltiproxy keeps no models loaded: clients can send keep_alive to Ollama",
+    "keep_alive": "`run: {engine: ollama}` of the target, with `unload_after` or `pin`, keeps models loaded",
     "tool_calling": "tools are told to every target that its API has them for",
     "is_embedding": "the client's path says what it wants",
     "provider_options": "they are of Google's Vertex AI",

@@ -1,6 +1,8 @@
-"""What foreign configurations say of servers: addresses and keys, as entries of our `targets:`."""
+"""What foreign configurations say of servers: addresses, keys and commands, as entries of our `targets:`."""
 
 import re
+import shlex
+from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
 
 from voluptuous import Invalid
@@ -14,6 +16,11 @@ STAND_INS = frozenset(
 """What people write where a program wants a key and the server does not."""
 
 _CHATS = ("/v1/messages", "/api/chat", "/v1/responses")
+_SECRET = re.compile(r"(api|hf|auth|access)[-_]?(key|token)|secret|passw(or)?d", re.IGNORECASE)
+_SECRET_OPTION = re.compile(rf"--?(hft|token|[\w-]*({_SECRET.pattern}))", re.IGNORECASE)
+_SERVERS_KEY = re.compile(r"--api[-_]key|(LLAMA|VLLM)_API_KEY")
+_ASSIGNED = re.compile(r"(--?[\w-]+|[A-Za-z_]\w*)=(.+)", re.DOTALL)
+_UNQUOTED = re.compile(r"([\w@%+=:,./-]|\$\{[\w.]+\})+")
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -52,3 +59,34 @@ def hint_for(url: str) -> str:
 def is_variable_name(name: str) -> bool:
     """Whether an environment variable may have this name in our file."""
     return bool(_VARIABLE_NAME.fullmatch(name))
+
+
+def is_secret(name: str) -> bool:
+    """Whether a variable of this name holds a key, a token or a password."""
+    return bool(_SECRET.search(name)) or name.upper().endswith(("_KEY", "_TOKEN"))
+
+
+def is_servers_key(name: str) -> bool:
+    """Whether an option or a variable of this name is the key that a model server wants of its clients."""
+    return bool(_SERVERS_KEY.fullmatch(name))
+
+
+def keys_replaced(words: Sequence[str], replaced: Callable[[str, str], str]) -> list[str]:
+    """A command's words, with what `replaced` says for each key in them: it is told what the option or variable is
+    called, and its value."""
+    result: list[str] = []
+    for word in words:
+        assigned = _ASSIGNED.fullmatch(word)
+        before = result[-1] if result else ""
+        if _SECRET_OPTION.fullmatch(before) and not word.startswith("-"):
+            result.append(replaced(before, word))
+        elif assigned and (_SECRET_OPTION.fullmatch(assigned[1]) or is_secret(assigned[1])):
+            result.append(f"{assigned[1]}={replaced(assigned[1], assigned[2])}")
+        else:
+            result.append(word)
+    return result
+
+
+def joined(words: Sequence[str]) -> str:
+    """One line that is cut into these words again; `${NAME}` in them needs no quotes."""
+    return " ".join(word if _UNQUOTED.fullmatch(word) else shlex.quote(word) for word in words)

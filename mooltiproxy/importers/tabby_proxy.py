@@ -1,18 +1,19 @@
 """TabbyAPI-Proxy's folder: config/ with a file for each model, TabbyAPI's config.yml, api_tokens.yml; or one file.
 
 As the README and proxy.py of github.com/emzaedu/TabbyAPI-Proxy have them: a model's name is its file's path without
-.yml, `template` holds what requests get where the client does not say it, all else is TabbyAPI's own.
+.yml, `template` holds what requests get where the client does not say it, all else is TabbyAPI's own. It lies in
+TabbyAPI's folder, where it starts `start.py --config FILE` for the model that is asked for, one at a time.
 """
 
 from collections.abc import Iterator, Mapping
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 from mooltiproxy.config.shapes import Where
 from mooltiproxy.importers.accounts import Pattern
-from mooltiproxy.importers.draft import Data, Draft, Imported
+from mooltiproxy.importers.draft import Data, Draft, Imported, Variable
 from mooltiproxy.importers.foreign import items, section, text
-from mooltiproxy.importers.servers import wrong_url
+from mooltiproxy.importers.servers import joined, wrong_url
 
 _MAIN = "config.yml"
 _TOKENS = "api_tokens.yml"
@@ -22,7 +23,12 @@ _PORT_OF_TABBY, _PORT_WITHOUT_MAIN = 5000, 7001
 _EVERYWHERE = ("0.0.0.0", "::")
 
 _TABBYS = "TabbyAPI itself reads it, from this file"
-_RUN = "start TabbyAPI yourself, or say under `run` of the target how and for how long"
+_START = "start.py"
+_GROUP = "tabby"
+_READY = "/v1/model"
+"""What answers 200 once a model is loaded; /health does before."""
+_UNLOAD_TIMER = ("model", "unload_timer")
+_RUN = "there is no start.py of TabbyAPI around this file: say under `run` of the target how it is started"
 
 _OWN = (("template", "system"), ("template", "system_time"))
 
@@ -30,7 +36,7 @@ REASONS: dict[Pattern, str] = {
     **{(name,): _TABBYS for name in ("network", "logging", "model", "draft_model", "lora", "embeddings", "developer")},
     ("sampling", "override_preset"): _TABBYS,
     ("memory",): _TABBYS,
-    ("model", "unload_timer"): _RUN,
+    _UNLOAD_TIMER: _RUN,
 }
 
 
@@ -44,14 +50,18 @@ def _is_model(data: Any) -> bool:
 
 
 def convert(draft: Draft, environ: Mapping[str, str]) -> Imported:
-    """TabbyAPI becomes a target, each file a model on it."""
+    """Each file becomes a model; it has a target that starts TabbyAPI with that file, or where TabbyAPI is not to be
+    found, the one target that is a TabbyAPI."""
     draft.need("MOOLTIPROXY_KEY", "the master key, a new one")
     alone = _is_model(draft.document.data)
     files: Data = {} if alone else draft.document.data
     variable = _keys(draft, section(files, _TOKENS))
-    target = _target(draft, section(files, _MAIN), variable)
     for path, name, data in _models(draft, alone):
+        started = _started(draft, path, name, data, variable)
+        target = started or _target(draft, section(files, _MAIN), variable)
         _model(draft, path, name, data, target)
+        if started:
+            _tell_main(draft, section(section(files, _MAIN), "network"))
     return draft.finish(REASONS if alone else {("*", *pattern): reason for pattern, reason in REASONS.items()})
 
 
@@ -81,6 +91,37 @@ def _keys(draft: Draft, tokens: Data) -> str:
     return chosen
 
 
+def _started(draft: Draft, path: Where, name: str, data: Data, variable: str) -> str:
+    """The target that starts TabbyAPI with this file; "" where TabbyAPI is not around it."""
+    file = Path(draft.document.places[path].file).absolute()
+    folder = next((parent for parent in file.parents if (parent / _START).is_file()), None)
+    if folder is None:
+        return ""
+    port = section(data, "network").get("port")
+    url = f"http://{_HOST}:{port}" if isinstance(port, int) else Variable(f"http://{_HOST}:${{port}}")
+    run = _run(folder, file, data)
+    key = {"envkey": variable} if variable else {}
+    target = draft.target(name, {"url": url, **key, "speaks": "openai", "run": run})
+    if "unload_after" in run:
+        draft.put((*path, *_UNLOAD_TIMER), ("targets", target, "run", "unload_after"), run["unload_after"])
+    return target
+
+
+def _run(folder: Path, file: Path, data: Data) -> Data:
+    """What starts TabbyAPI with this file, which goes before the environment, and that before config.yml."""
+    python = folder / "venv/bin/python"
+    command = [str(python) if python.exists() else "python", _START, "--config", str(file.relative_to(folder))]
+    idle = section(data, "model").get("unload_timer")
+    return {
+        "command": joined(command),
+        "cwd": str(folder),
+        "env": {"TABBY_NETWORK_HOST": _HOST, "TABBY_NETWORK_PORT": Variable("${port}")},
+        "ready": _READY,
+        **({} if idle is None else {"unload_after": idle}),
+        "group": _GROUP,
+    }
+
+
 def _target(draft: Draft, main: Data, variable: str) -> str:
     network = section(main, "network")
     host = text(network.get("host")) or _HOST
@@ -97,6 +138,12 @@ def _target(draft: Draft, main: Data, variable: str) -> str:
             (_MAIN, "network", "disable_auth"), f"mapped to targets.{target}: it gets {'no' if is_open else 'a'} key"
         )
     return target
+
+
+def _tell_main(draft: Draft, network: Data) -> None:
+    """Say what becomes of TabbyAPI's own address, where it is started with one of ours."""
+    for name in network.keys() & {"host", "port"}:
+        draft.say((_MAIN, "network", name), "each server gets a free port of this machine")
 
 
 def _model(draft: Draft, path: Where, name: str, data: Data, target: str) -> None:

@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from mooltiproxy.config.servers import wanted
 from mooltiproxy.importers.reading import import_file
-from tests.importers.importing import FILES, accepted, fates, imported
+from tests.importers.importing import FILES, accepted, fates, imported, loaded
 
 MODEL = "model: {model_name: Model-exl2}\n"
 
@@ -78,5 +79,53 @@ def test_what_loads_the_model_stays_with_tabby(tmp_path: Path) -> None:
         tmp_path, "model: {model_name: a, cache_size: 5, unload_timer: 9}\nsampling: {override_preset: x}\n"
     )
     assert fates(result)["model"] == "not carried: TabbyAPI itself reads it, from this file"
-    assert "`run` of the target" in fates(result)["model.unload_timer"]
+    assert "no start.py" in fates(result)["model.unload_timer"]
     assert "TabbyAPI itself" in fates(result)["sampling.override_preset"]
+
+
+def test_where_tabby_is_around_it_is_started_with_the_file(tmp_path: Path) -> None:
+    folder = write(
+        tmp_path,
+        config="network: {host: 0.0.0.0, port: 7001}\n",
+        config__a="model: {model_name: a-exl2, unload_timer: 60}\n",
+        config__b=MODEL,
+        api_tokens="api_key: secret\n",
+    )
+    (tmp_path / "start.py").touch()
+    result, text = import_file(folder, {})
+    assert result.data["targets"]["a"] == {
+        "url": "http://127.0.0.1:${port}",
+        "envkey": "TABBY_API_KEY",
+        "speaks": "openai",
+        "run": {
+            "command": "python start.py --config config/a.yml",
+            "cwd": str(tmp_path),
+            "env": {"TABBY_NETWORK_HOST": "127.0.0.1", "TABBY_NETWORK_PORT": "${port}"},
+            "ready": "/v1/model",
+            "unload_after": 60,
+            "group": "tabby",
+        },
+    }
+    assert "unload_after" not in result.data["targets"]["b"]["run"]
+    assert result.data["models"]["b"] == {"target": "b", "name": "Model-exl2"}
+    assert fates(result)["config.yml.network.port"] == "each server gets a free port of this machine"
+    assert [server.group for server in wanted(loaded(tmp_path, result, text))] == ["tabby", "tabby"]
+
+
+@pytest.mark.parametrize("named", ["config", "config/a.yml"])
+def test_tabby_is_found_around_a_folder_or_a_file_of_it(tmp_path: Path, named: str) -> None:
+    folder = write(tmp_path, config__a=f"{MODEL}network: {{port: 6000}}\n")
+    (tmp_path / "start.py").touch()
+    (tmp_path / "venv/bin").mkdir(parents=True)
+    (tmp_path / "venv/bin/python").touch()
+    target = import_file(folder / named, {})[0].data["targets"]["a"]
+    assert target["url"] == "http://127.0.0.1:6000"
+    assert target["run"]["command"] == f"{tmp_path}/venv/bin/python start.py --config config/a.yml"
+
+
+def test_a_timer_that_is_none_is_listed(tmp_path: Path) -> None:
+    folder = write(tmp_path, config__a="model: {model_name: a, unload_timer: later}\n")
+    (tmp_path / "start.py").touch()
+    result = import_file(folder, {})[0]
+    assert "unload_after" not in result.data["targets"]["a"]["run"]
+    assert fates(result)["config/a.yml.model.unload_timer"].startswith("not carried: expected seconds")
