@@ -178,9 +178,9 @@ class Room:
 
 def _reluctance(engine: Engine) -> tuple[int, float]:
     """Who leaves first: who does nothing, who is about to leave already, who is busy, and who is being waited for; of
-    these, who was used least recently."""
+    these, who was used least recently, or is about to leave for longest."""
     if engine.state is State.STARTING:
         return (3 if engine.waiting else 0), engine.since
     if engine.state is State.DRAINING:
-        return 1, engine.idle_since
+        return 1, engine.since
     return (2 if engine.in_flight else 0), engine.idle_since

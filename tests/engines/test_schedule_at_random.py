@@ -81,7 +81,10 @@ class World(Simulation):
         assert not engine.rules.pin or name in self.starting and engine.rules.cancel_start
 
     def check(self) -> None:
-        assert self.schedule.tick(self.now) == []  # all that follows has been decided
+        rest = self.schedule.tick(self.now)  # all that follows has been decided, but that a draining engine may go on
+        assert all(isinstance(decision, Admit) for decision in rest)
+        if rest:
+            self.take(rest)
         alarm = self.schedule.alarm
         assert alarm is None or alarm > self.now
         for name, engine in self.schedule.engines.items():
