@@ -1,18 +1,26 @@
-"""What is measured, each between the load and a mock upstream: nothing at all, nginx, mooltiproxy."""
+"""What is measured, each between the load and a mock upstream: nothing at all, nginx, mooltiproxy, and mooltiproxy with
+an upstream that it has started itself."""
 
+import shlex
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import orjson
+
 from bench.processes import Process, free_port, running
 
+ROOT = Path(__file__).resolve().parent.parent
 CLIENT_KEY = "bench-client-key"
 UPSTREAM_KEY = "bench-upstream-key"
-NAMES = ("direct", "nginx", "mooltiproxy")
+ON_DEMAND = "on-demand"
+NAMES = ("direct", "nginx", "mooltiproxy", ON_DEMAND)
+OURS = ("mooltiproxy", ON_DEMAND)
+"""Those that translate."""
 
 # One process that does both jobs of nginx's master and worker, so that its figures are one process's.
 NGINX_CONFIG = """
@@ -63,15 +71,18 @@ targets:
     key: {upstream_key}
     mapping:
       /chat/completions:
+    run: {run}
   openai:
     url: http://127.0.0.1:{upstream}/v1
     key: {upstream_key}
     speaks: openai
+    run: {run}
   tgi:
     url: http://127.0.0.1:{upstream}
     key: {upstream_key}
     speaks: tgi
     template: HumanResponse
+    run: {run}
 templates:
   HumanResponse: {{preprompt: "", start: "", system: "", user: "\\n### HUMAN:\\n", assistant: "\\n### RESPONSE:\\n"}}
 """
@@ -119,18 +130,25 @@ def bench(name: str, cores: Cores, *, events: int, pace: float) -> Iterator[Benc
                 yield Bench(name, upstream, upstream, events, folder, None)
                 return
             port = free_port()
-            command = _command(name, folder, port, upstream)
+            command = _command(name, folder, port, _served(name, upstream, told, cores))
             env = {"MOOLTIPROXY_KEY": CLIENT_KEY}
             with running(command, port, folder / "gateway.log", cpu=cores.gateway, env=env) as process:
                 yield Bench(name, port, upstream, events, folder, process)
 
 
-def _command(name: str, folder: Path, port: int, upstream: int) -> list[str]:
+def _served(name: str, upstream: int, told: Sequence[str], cores: Cores) -> dict[str, object]:
+    """Where the gateway finds the mock upstream, and how it starts one of its own, on the load's core."""
+    if name != ON_DEMAND:
+        return {"upstream": upstream, "run": ""}
+    command = ["taskset", "-c", str(cores.load), sys.executable, "-m", "bench.upstream", *told[2:], "--port", "${port}"]
+    run = {"command": shlex.join(command).replace("'", ""), "cwd": str(ROOT), "ready": "/ping", "unload_after": -1}
+    return {"upstream": "${port}", "run": orjson.dumps(run).decode()}
+
+
+def _command(name: str, folder: Path, port: int, served: Mapping[str, object]) -> list[str]:
     config = folder / ("nginx.conf" if name == "nginx" else "config.yaml")
     form = NGINX_CONFIG if name == "nginx" else PROXY_CONFIG
-    config.write_text(
-        form.format(folder=folder, port=port, upstream=upstream, client_key=CLIENT_KEY, upstream_key=UPSTREAM_KEY)
-    )
+    config.write_text(form.format(folder=folder, port=port, client_key=CLIENT_KEY, upstream_key=UPSTREAM_KEY, **served))
     if name == "nginx":
         nginx = shutil.which("nginx", path=_search_path()) or "nginx"
         return [nginx, "-c", str(config), "-p", str(folder), "-e", str(folder / "error.log")]

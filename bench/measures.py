@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import uvloop
 
 from bench import load, translate
-from bench.gateways import Bench
+from bench.gateways import OURS, Bench
 from bench.processes import Process
 
 CONNECTIONS = 32
@@ -40,8 +40,8 @@ class Measure:
 
 
 def _target(gateway: Bench, name: str | None) -> str | None:
-    # Only mooltiproxy translates; beside it stands what the others do without.
-    return name if gateway.name == "mooltiproxy" else None
+    # Only ours translates; beside it stands what the others do without.
+    return name if gateway.name in OURS else None
 
 
 def _cost(process: Process | None, cpu_before: float, count: load.Count, unit: str) -> Figures:
@@ -126,7 +126,7 @@ async def _grown(port: int, process: Process) -> int:
 
 def translations(gateway: Bench, seconds: float) -> Figures:
     """The milliseconds that a long conversation takes to be translated, in this process."""
-    if gateway.name != "mooltiproxy":
+    if gateway.name not in OURS:
         return {}
     return {f"ms to {name}": took * MILLI for name, took in translate.times(seconds).items()}
 

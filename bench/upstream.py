@@ -132,7 +132,7 @@ class Upstream(asyncio.Protocol):
             self._stream(self._answers.generate_stream)
         elif self._url.endswith(b"/generate"):
             self._transport.write(self._answers.generate)
-        elif self._url == b"/ping":
+        elif self._url.endswith(b"/ping"):
             self._transport.write(self._answers.ping)
         elif _wants_stream(b"".join(self._body)):
             self._stream(self._answers.chat_stream)
