@@ -80,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_check(commands)
     _add_explain(commands)
     _add_plan(commands)
+    _add_logs(commands)
     _add_selftest(commands)
     _add_import(commands)
     _add_key(commands)
@@ -133,6 +134,15 @@ def _add_plan(commands: Any) -> None:
     parser.add_argument("new", type=Path, metavar="NEW.yaml", help="the file that is to take its place")
 
 
+def _add_logs(commands: Any) -> None:
+    parser = _add(commands, "logs", "show what a model server says that the running proxy has started", _logs)
+    parser.add_argument("--follow", action="store_true", help="go on with what it will say, until Ctrl-C")
+    parser.add_argument("--lines", type=_count, metavar="N", help="the last N lines; default: all that are kept")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="the file that it serves (./config.yaml)")
+    parser.add_argument("--url", metavar="URL", help="where it is, if not where the file says; needs no file")
+    parser.add_argument("name", metavar="MODEL", help="a model of the file, or a target")
+
+
 def _add_selftest(commands: Any) -> None:
     parser = _add(commands, "selftest", "ask a live target what it can do", _selftest)
     parser.add_argument("--config", type=Path, metavar="FILE", help="(./config.yaml)")
@@ -173,6 +183,12 @@ def _add_config(commands: Any) -> None:
 def _port(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 9:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of lines")
     return int(text)
 
 
@@ -365,6 +381,23 @@ def _plan(options: argparse.Namespace) -> int:
     _warn([*before.warnings, *after.warnings])
     for line in plan(before, after):
         print(line)
+    return OK
+
+
+def _logs(options: argparse.Namespace) -> int:
+    from mooltiproxy.config.load import load
+    from mooltiproxy.logs_command import Proxy, Wanted, show_logs
+
+    def write(piece: bytes) -> None:
+        sys.stdout.buffer.write(piece)
+        sys.stdout.buffer.flush()
+
+    if options.config or not options.url:
+        proxy = Proxy.of(load(options.config or CONFIG_FILE))
+    else:
+        proxy = Proxy(key=os.environ.get("MOOLTIPROXY_KEY", ""))
+    proxy = proxy.at(options.url) if options.url else proxy
+    show_logs(proxy, Wanted(options.name, options.lines, options.follow), write)
     return OK
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -9,13 +10,18 @@ import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from mooltiproxy.engines.driver import CannotStart
 from mooltiproxy.engines.logs import Log
 from mooltiproxy.engines.process import GUARD, Process, Stop, StopRequest
+from tests.engines.test_lifetimes import eventually
 from tests.servers.engines import processes
+from tests.servers.proxy import proxy
+from tests.servers.proxy_process import free_port, running_proxy
 
 KEY = {"authorization": "Bearer the-server-key"}
 SIGKILLED, SIGTERMED = 137, 143
@@ -24,8 +30,12 @@ UNTIL_FILE = "trap '' TERM; echo up; until [ -e ended ]; do sleep 0.02; done; ex
 SHUTDOWN = """
 import http.server, os, sys
 class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
     def do_POST(self):
-        right = (self.path, self.headers["authorization"]) == ("/shutdown?now=1", "Bearer the-server-key")
+        asked = self.path, self.headers["authorization"]
+        right = asked in [(path, "Bearer the-server-key") for path in ("/shutdown", "/shutdown?now=1")]
         self.send_response(204 if right else 403)
         self.end_headers()
         self.wfile.flush()
@@ -197,3 +207,33 @@ def test_nothing_is_started_when_the_proxy_is_gone_before_it_has_said_how_to_end
 async def test_a_command_that_is_not_there_cannot_be_started(tmp_path: Path) -> None:
     with pytest.raises(CannotStart, match="`no-such-program` cannot be started: No such file"):
         await Process.start(("no-such-program",), tmp_path, os.environ, 1.0, Log())
+
+
+def of_target(command: Sequence[str], **run: Any) -> dict[str, Any]:
+    """A configuration whose server is this."""
+    target = {"url": "http://127.0.0.1:${port}", "speaks": "openai", "key": "the-server-key"}
+    return {"targets": {"default": "box", "box": {**target, "run": {"command": shlex.join(command), **run}}}}
+
+
+def test_kill_9_of_the_proxy_runs_the_stop_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    port, stop = free_port(), "sh -c 'echo to nobody; touch ended; touch stopped-${port}'"
+    config = of_target(("sh", "-c", UNTIL_FILE, str(tmp_path), "${port}"), cwd=str(tmp_path), stop=stop, preload=True)
+    with running_proxy(tmp_path, yaml.safe_dump({**config, "system": {"port": port}})) as running:
+        eventually(lambda: len(list(processes("until [ -e ended ]"))) == 2)  # the guard and the server
+        running.process.kill()
+        eventually(lambda: bool(list(tmp_path.glob("stopped-*"))))
+        eventually(lambda: not list(processes(str(tmp_path))))
+    assert [one.name for one in tmp_path.glob("stopped-*")] != ["stopped-${port}"]
+
+
+async def test_a_stop_request_is_asked_below_the_targets_url_with_its_key(tmp_path: Path) -> None:
+    (tmp_path / "server.py").write_text(SHUTDOWN)
+    command = (sys.executable, "-I", "-S", str(tmp_path / "server.py"), "${port}")
+    async with proxy(of_target(command, stop="POST /shutdown", ready="/")) as running:
+        async with running.client.get("/v1/models") as response:
+            assert response.status != 503
+        async with running.client.post("/-/unload") as response:
+            assert await response.json() == {"unloaded": ["box"]}
+        async with running.client.get("/-/logs?target=box") as response:
+            assert "stop request" not in await response.text()
