@@ -13,9 +13,9 @@ from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mooltiproxy.config.model import Config, Run
+from mooltiproxy.config.model import MODEL, Config, Run
 from mooltiproxy.config.servers import Wanted, made_of, wanted
-from mooltiproxy.engines import memory
+from mooltiproxy.engines import memory, remote
 from mooltiproxy.engines.driver import CannotStart, Driver
 from mooltiproxy.engines.leftovers import end_leftovers
 from mooltiproxy.engines.local import Local
@@ -236,7 +236,10 @@ class Engines:
 
     def _driver(self, engine: Engine) -> Driver:
         """What runs it the next time."""
-        return Local(self._session, engine.plan, engine.wanted, engine.log)
+        make = remote.DRIVERS.get(engine.run.engine or "")
+        if make is None:
+            return Local(self._session, engine.plan, engine.wanted, engine.log)
+        return make(self._session, engine.plan, engine.run, engine.wanted.values.get(MODEL, ""))
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         task = asyncio.ensure_future(work)
@@ -254,8 +257,15 @@ class Engines:
             await driver.start()
             await self._until_ready(engine, driver)
         except CannotStart as error:
+            failure = str(error)
+        except Exception:
+            log.exception("%s: unexpected error", name)
+            failure = "the proxy failed"
+        else:
+            failure = ""
+        if failure:
             await self._end(engine, driver, engine.run.stop_timeout)
-            self._failed(engine, str(error))
+            self._failed(engine, failure)
             return
         if not engine.stop.is_set():
             engine.error = ""
@@ -336,6 +346,29 @@ class Engines:
 
     # What is found out beside.
 
+    async def _adopt(self, engine: Engine) -> None:
+        """Take up an engine that was loaded before we came."""
+        driver, name = self._driver(engine), engine.wanted.name
+        if not await driver.is_loaded():
+            return
+        await driver.start()
+        known = self._schedule.engines.get(name)
+        if known is None or self._engines.get(name) is not engine or known.state is not State.STOPPED:
+            return
+        log.info("%s: is loaded already", name)
+        engine.stop, engine.driver = asyncio.Event(), driver
+        engine.task = asyncio.ensure_future(self._go_on(engine, driver))
+        self._apply(self._schedule.found(name, self._loop.time()))
+
+    async def _go_on(self, engine: Engine, driver: Driver) -> None:
+        """The rest of the run of an engine that was loaded already."""
+        try:
+            await self._until_ready(engine, driver)
+        except CannotStart as error:
+            if not driver.ended.done():
+                driver.ended.set_result(str(error))
+        await self._until_end(engine, driver)
+
     def _measure(self) -> None:
         """Begin to measure what engines use, or measure at once."""
         if self._measuring is not None:
@@ -376,6 +409,8 @@ class Engines:
             engine = self._engines[name] = Engine(server, plan, seen)
             self._configure_log(engine)
             self._apply(self._schedule.configure(name, rules, now))
+            if server.run.engine is not None:
+                self._in_background(self._adopt(engine))
             return
         changed = engine.seen != seen
         engine.wanted, engine.plan, engine.seen = server, plan, seen
