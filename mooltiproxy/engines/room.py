@@ -1,6 +1,6 @@
 """Who has room beside whom, while one decision is made: in the groups, and in the budget of the machine."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from mooltiproxy.engines.states import Engine, Reason, State
@@ -11,10 +11,11 @@ MOST_MAKING_ROOM = 16
 
 class Room:
     """The places of the engines that run now. `leaving` are those that have to go, or go by themselves; a place that is
-    promised to an engine is not given to one that comes later.
+    promised to an engine is not given to one that comes later. `is_pinned_anew`: a pinned one has taken a place.
 
-    There are two accounts of the budget: what is held now, by all that run, and what is held once those are gone that
-    have to go, with what has been promised. An engine can be started when it fits into both.
+    There are three accounts of the budget: what is held now, by all that run; what is held soon, once those have gone
+    that nothing keeps, with what has been promised of that; and what is held once all have gone that have to go, with
+    all that has been promised. An engine can be started when it fits into all of them.
     """
 
     def __init__(self, budget: Mapping[str, int], running: Sequence[Engine], now: float, closing: bool) -> None:
@@ -23,14 +24,17 @@ class Room:
         self._now = now
         self._groups: defaultdict[str, list[Engine]] = defaultdict(list)
         self._promised: set[str] = set()
-        self._held, self._staying, self._pinned = Counter[str](), Counter[str](), Counter[str]()
+        self._needed: dict[Engine, dict[str, int]] = {}
         self._made = 0
+        self.is_pinned_anew = False
         for engine in running:
             if engine.rules.group:
                 self._groups[engine.rules.group].append(engine)
         staying = [engine for engine in running if engine not in self.leaving]
-        if budget:
-            self._count(running, staying)
+        self._held = self._sum(running)
+        self._soon = self._sum(one for one in running if one not in self.leaving or one.is_kept)
+        self._staying = self._sum(staying)
+        self._pinned = self._sum(one for one in staying if one.rules.pin)
         self._movable = sorted((one for one in staying if budget and not one.rules.pin), key=_reluctance)
         self._gain = self._sum(self._movable)
         self.is_overfull = self._thin_out(len(staying))
@@ -49,37 +53,40 @@ class Room:
     def promise(self, engine: Engine) -> bool:
         """Promise an engine its place, for which others have to go if need be (but not before its own last run has
         ended), unless those who were promised theirs before leave too little. Whether it has its part of the budget
-        without waiting for another to go for it."""
-        group = engine.rules.group
-        rivals = [one for one in self._groups.get(group, ()) if one is not engine and one not in self.leaving]
-        is_awaited = any(one.state is State.STARTING and one.waiting for one in rivals)
-        if group in self._promised or is_awaited or self.refusal(engine):
+        soon, so that it is not to be given away."""
+        group, needs = engine.rules.group, self._needs(engine)
+        members = self._groups.get(group, ())
+        is_awaited = any(one.state is State.STARTING and one.waiting for one in members)
+        if is_awaited or group in self._promised:
             return False
+        rivals = [one for one in members if one is not engine and one not in self.leaving]
         self._let_go(rivals)
-        needs = self._needs(engine)
         lack = self._lack(needs)
-        going = self._make_room(lack) if lack and not engine.is_running else []
-        if lack and not going:
+        if lack and (engine.is_running or not self._make_room(lack)):
             self._keep(rivals)
             return False
-        self._staying.update(needs)
+        _add(self._staying, needs)
         if group:
             self._promised.add(group)
-        return all(one.goes_for_another(self._now) for one in going)
+        is_soon = self._fits(needs, self._soon)
+        if is_soon:
+            _add(self._soon, needs)
+        return is_soon
 
     def take(self, engine: Engine) -> bool:
         """Take the place that has been promised, if nobody has it any more: then the engine may start."""
         group, needs = engine.rules.group, self._needs(engine)
         if self._groups.get(group) or not self._fits(needs, self._held):
             return False
-        self._held.update(needs)
+        _add(self._held, needs)
         if group:
             self._groups[group].append(engine)
         if engine.rules.pin:
-            self._pinned.update(needs)
+            self.is_pinned_anew = True
+            _add(self._pinned, needs)
         elif self._budget:
             self._movable.append(engine)
-            self._gain.update(needs)
+            _add(self._gain, needs)
         return True
 
     # For engines that nobody has asked for.
@@ -88,26 +95,29 @@ class Room:
         """Take a place, if there is one without anybody's leaving, now and when those have theirs who were promised it:
         then the engine may start."""
         group, needs = engine.rules.group, self._needs(engine)
-        if group in self._promised or not self._fits(needs, self._staying) or not self.take(engine):
+        is_spare = self._fits(needs, self._staying) and self._fits(needs, self._soon)
+        if group in self._promised or not is_spare or not self.take(engine):
             return False
-        self._staying.update(needs)
+        _add(self._soon, needs)
+        _add(self._staying, needs)
         if group:
             self._promised.add(group)
         return True
 
     # Accounts.
 
-    def _count(self, running: Iterable[Engine], staying: Iterable[Engine]) -> None:
-        self._held = self._sum(running)
-        self._staying = self._sum(staying)
-        self._pinned = self._sum(engine for engine in staying if engine.rules.pin)
-
-    def _sum(self, engines: Iterable[Engine]) -> Counter[str]:
-        engines = list(engines)
-        return Counter({name: sum(engine.takes(name) for engine in engines) for name in self._budget})
+    def _sum(self, engines: Iterable[Engine]) -> dict[str, int]:
+        total = dict.fromkeys(self._budget, 0)
+        for engine in engines if total else ():
+            _add(total, self._needs(engine))
+        return total
 
     def _needs(self, engine: Engine) -> dict[str, int]:
-        return {name: need for name in self._budget if (need := engine.takes(name))}
+        needs = self._needed.get(engine)
+        if needs is None:
+            needs = {name: need for name in self._budget if (need := engine.takes(name))}
+            self._needed[engine] = needs
+        return needs
 
     def _fits(self, needs: Mapping[str, int], account: Mapping[str, int]) -> bool:
         return all(account[name] + need <= self._budget[name] for name, need in needs.items())
@@ -123,9 +133,11 @@ class Room:
             self._move(engine, 1)
 
     def _move(self, engine: Engine, sign: int) -> None:
-        for name in self._budget:
-            self._staying[name] += sign * engine.takes(name)
-            self._gain[name] += sign * engine.takes(name)
+        needs = self._needs(engine)
+        _add(self._staying, needs, sign)
+        _add(self._gain, needs, sign)
+        if engine.goes_for_another(self._now):
+            _add(self._soon, needs, sign)
 
     # Who has to go.
 
@@ -134,14 +146,13 @@ class Room:
         lack = {name: self._staying[name] + need - self._budget[name] for name, need in needs.items()}
         return {name: missing for name, missing in lack.items() if missing > 0}
 
-    def _make_room(self, lack: Mapping[str, int]) -> list[Engine]:
-        """Have engines leave that take what is missing, and say which; if that is not enough, none does."""
+    def _make_room(self, lack: Mapping[str, int]) -> bool:
+        """Have engines leave that take what is missing; if that is not enough, none does."""
         if self._made >= MOST_MAKING_ROOM or any(self._gain[name] < lack[name] for name in lack):
-            return []
+            return False
         self._made += 1
-        going = self._fewest(self._movable, lack)
-        self._let_go(going)
-        return going
+        self._let_go(self._fewest(self._movable, lack))
+        return True
 
     def _thin_out(self, staying: int) -> bool:
         """Have idle engines leave where more is used than there is, but not all; whether one that becomes idle may
@@ -174,6 +185,11 @@ class Room:
             else:
                 left = without
         return needed
+
+
+def _add(total: dict[str, int], needs: Mapping[str, int], sign: int = 1) -> None:
+    for name, need in needs.items():
+        total[name] += sign * need
 
 
 def _reluctance(engine: Engine) -> tuple[int, float]:

@@ -5,7 +5,7 @@ to be done by the caller, in that order; what comes of it is told by another eve
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import count
 
 from mooltiproxy.engines.room import Room
@@ -91,7 +91,8 @@ class Schedule:
         """A request comes: it is admitted, has to wait, or is refused."""
         engine = ticket.place = self.engines[ticket.engine]
         if engine.state is State.READY:
-            return [self._admit(engine, ticket)]
+            admitted = self._admit(engine, ticket)
+            return [admitted, *self._settle(now)] if self._waiting or self._is_overfull else [admitted]
         if engine.removed:
             return [Refuse(ticket, Reason.REMOVED)]
         if engine.state is State.FAILED and now < engine.retry_at:
@@ -252,8 +253,8 @@ class Schedule:
         for engine in engines:
             if self._is_due(engine, now) and room.take_spare(engine):
                 decisions.append(self._start(engine, now))
-        for engine in asked:
-            decisions += self._refuse_hopeless(engine, room)
+        if room.is_pinned_anew:
+            decisions += self._refuse_hopeless(asked, room)
         for engine in engines:
             decisions += self._release(engine, engine in room.leaving, now)
         self._is_overfull = room.is_overfull
@@ -278,14 +279,18 @@ class Schedule:
         if engine.state is State.DRAINING and engine not in room.leaving:
             yield from self._go_on(engine, now)
             return
-        yield from self._refuse_hopeless(engine, room)
-        if engine.waiting and room.promise(engine) and not engine.is_running and room.take(engine):
-            yield self._start(engine, now)
-
-    def _refuse_hopeless(self, engine: Engine, room: Room) -> Iterator[Refuse]:
-        reason = None if engine.is_running else room.refusal(engine)
-        if reason is not None:
+        reason = room.refusal(engine)
+        if reason is None:
+            if room.promise(engine) and not engine.is_running and room.take(engine):
+                yield self._start(engine, now)
+        elif not engine.is_running:
             yield from self._refuse_all(engine, reason)
+
+    def _refuse_hopeless(self, engines: Iterable[Engine], room: Room) -> Iterator[Refuse]:
+        for engine in engines:
+            reason = room.refusal(engine)
+            if reason is not None and not engine.is_running:
+                yield from self._refuse_all(engine, reason)
 
     def _is_due(self, engine: Engine, now: float) -> bool:
         """Whether it is to be started although nobody asks for it."""

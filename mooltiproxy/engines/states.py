@@ -168,6 +168,11 @@ class Engine:
         until = self.until
         return until is not None and (closing or until <= now)
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether its run goes on for a while although it has to end: for answers, or for those who wait for it."""
+        return self.state is not State.STOPPING and bool(self.in_flight or self.state is State.STARTING)
+
     def goes_for_another(self, now: float) -> bool:
         """Whether it can be stopped at once where another is to have its place."""
         if self.state is State.STARTING:

@@ -109,6 +109,38 @@ def test_who_waits_longest_is_not_overtaken_by_those_who_would_take_its_room() -
     assert sim.starting == ["tiny", "large"]
 
 
+def test_room_that_one_gets_soon_is_not_given_away_until_another_has_drained() -> None:
+    sim = Simulation(BUDGET, busy=needs(6), idle=needs(2), a=needs(3), b=needs(4), c=needs(2), d=needs(1))
+    sim.started_for("busy")
+    sim.idle("idle")
+    sim.wait(10)
+    for name in "abcd":
+        sim.ask(name)
+    assert (sim.stopping, sim.state("busy")) == (["idle"], State.DRAINING)
+    assert sim.starting == ["d"]  # `c` would have `a` wait for the end of `busy`
+    sim.ended("idle")
+    assert sim.starting == ["d", "a"]
+
+
+def test_requests_for_an_engine_that_comes_and_goes_do_not_keep_another_waiting() -> None:
+    sim = Simulation(BUDGET, a=needs(4), b=needs(4), large=needs(9))
+    sim.started_for("a")
+    sim.started_for("b")
+    sim.wait(10)
+    large = sim.ask("large")
+    for _ in range(5):  # their clients go on asking
+        for ticket in list(sim.admitted):
+            sim.leave(ticket)
+        for name in list(sim.stopping):
+            sim.ended(name)
+        sim.ask("a")
+        sim.ask("b")
+        sim.wait(1)
+    assert sim.starting == ["large"]
+    sim.started("large")
+    assert large in sim.admitted
+
+
 def test_engines_that_do_not_compete_do_not_wait_for_each_other() -> None:
     sim = Simulation({"ram": 10, "gpu": 10}, a=needs(0, gpu=9), b=needs(0, gpu=9), c=needs(9), d=Rules())
     sim.started_for("a")
