@@ -78,11 +78,15 @@ class Connection(asyncio.Protocol):
         """Called by the event loop."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
 
-    def send(self, request: bytes, receiver: Receiver, clocks: Clocks, *, is_head: bool = False) -> None:
-        """Write a request (its head, and its body where that is whole) and take its answer to `receiver`."""
+    def send(
+        self, request: bytes, receiver: Receiver, clocks: Clocks, *, is_head: bool = False, is_last: bool = False
+    ) -> None:
+        """Write a request (its head, and its body where that is whole) and take its answer to `receiver`. After one
+        that `is_last` the connection is closed."""
         self.uses += 1
         self._receiver = receiver
         self._is_head = is_head
+        self._is_last = is_last
         self._clocks = clocks
         self._begin_message()
         self._parser = httptools.HttpResponseParser(self)
@@ -302,7 +306,7 @@ class Connection(asyncio.Protocol):
         assert receiver is not None
         self.deadline = self.total_deadline = 0.0
         receiver.end()
-        if self._keep_alive and self._upload_done and not self._paused:
+        if self._keep_alive and self._upload_done and not (self._paused or self._is_last):
             self.idle_since = self._loop.time()
             self._on_idle(self)
         else:

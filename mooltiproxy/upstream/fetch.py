@@ -123,7 +123,7 @@ async def ask(
     """Send a request, its body included, on a connection of its own, and gather the answer; raises UpstreamError."""
     connection = await session.acquire(origin, timeouts.connect, fresh=True, address=address)
     try:
-        connection.send(request, whole, timeouts)
+        connection.send(request, whole, timeouts, is_last=True)
         await whole.done
     finally:
         connection.close()

@@ -10,7 +10,7 @@ from mooltiproxy.config.model import Timeouts
 from mooltiproxy.errors import BadRequest
 from mooltiproxy.upstream import fetch
 from mooltiproxy.upstream.fetch import AttachmentFetcher, is_public
-from mooltiproxy.upstream.session import PooledSession
+from mooltiproxy.upstream.session import Origin, PooledSession
 from tests.servers.scripted import Peer, Received, Script, answer, answering, upstream
 
 PNG = b"\x89PNG\r\n\x1a\n..."
@@ -28,6 +28,15 @@ async def fetched(session: PooledSession, script: Script, path: str = "/cat.png?
         url = up.url + path
         image = (await AttachmentFetcher(session, allow_private=True).fetch([url]))[url]
     return image.media_type, base64.b64decode(image.data or "")
+
+
+async def test_a_connection_of_our_own_is_given_to_nobody_else(session: PooledSession) -> None:
+    idle: list[int] = []
+    whole = fetch.Whole(asyncio.get_running_loop().create_future(), 100)
+    whole.done.add_done_callback(lambda done: idle.append(session.counts()["idle"]))
+    async with upstream(answering(answer())) as up:
+        await fetch.ask(session, Origin.of(up.url), b"GET / HTTP/1.1\r\nhost: x\r\n\r\n", whole, fetch.TIMEOUTS)
+    assert (whole.status, idle) == (200, [0])
 
 
 async def test_an_image_is_fetched_with_its_type(session: PooledSession) -> None:
