@@ -1,8 +1,12 @@
 """What is counted while the proxy runs: plain counters here, put into Prometheus' words by `endpoints/metrics.py`."""
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mooltiproxy.mapping.losses import class_of
+
+Written = Mapping[str, Sequence[Sequence[Any]]]
 
 
 class Metrics:
@@ -18,11 +22,22 @@ class Metrics:
         self.dropped: Counter[tuple[str, str]] = Counter()
         self.starts: Counter[tuple[str, str]] = Counter()
 
-    def copied(self) -> "Metrics":
-        """The counts of this moment, for another thread."""
+    async def whole(self) -> "Metrics":
+        """The counts of this moment of the whole proxy, for another thread."""
         copy = Metrics()
-        copy.faults, copy.dropped, copy.starts = self.faults.copy(), self.dropped.copy(), self.starts.copy()
+        copy.add(self.written())
         return copy
+
+    def written(self) -> Written:
+        """The counts as plain data: of each kind its name, and for each of its labels these and the count."""
+        return {kind: [[*labels, count] for labels, count in counts.items()] for kind, counts in vars(self).items()}
+
+    def add(self, written: Written) -> None:
+        """Count what has been counted elsewhere as well."""
+        for kind, rows in written.items():
+            counts: Counter[tuple[str, ...]] = getattr(self, kind)
+            for *labels, count in rows:
+                counts[tuple(labels)] += count
 
     def refused(self, target: str, fault: str) -> None:
         """A target's answer ended as an error of ours."""

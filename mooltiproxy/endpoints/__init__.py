@@ -10,7 +10,7 @@ from mooltiproxy.endpoints.logs import logs
 from mooltiproxy.endpoints.metrics import metrics
 from mooltiproxy.endpoints.status import status
 from mooltiproxy.endpoints.unload import unload
-from mooltiproxy.engines.owner import Engines
+from mooltiproxy.engines.access import Access
 from mooltiproxy.metrics import Metrics
 
 Endpoint = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -23,7 +23,7 @@ OPEN: dict[str, Endpoint] = {
 """Those that need no key."""
 
 
-def endpoints(config: Config, counted: Metrics, engines: Engines) -> dict[str, Endpoint]:
+def endpoints(config: Config, counted: Metrics, engines: Access) -> dict[str, Endpoint]:
     """All of them, by path."""
     shown, stopped = status(config, engines), unload(config, engines)
     return {

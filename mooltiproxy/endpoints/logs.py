@@ -8,8 +8,8 @@ from urllib.parse import parse_qs
 from aiohttp import web
 
 from mooltiproxy.config.model import Config
+from mooltiproxy.engines.access import Access
 from mooltiproxy.engines.logs import Follower, Log
-from mooltiproxy.engines.owner import Engines
 from mooltiproxy.errors import BadRequest, MethodNotAllowed, NotFound
 from mooltiproxy.exchange import EXCHANGE, Exchange
 
@@ -20,7 +20,7 @@ LAST_WRITE = 0.5
 UNCACHED = {"cache-control": "no-store", "x-accel-buffering": "no"}
 
 
-def logs(config: Config, engines: Engines) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
+def logs(config: Config, engines: Access) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
     """An endpoint that shows the log of the server of `?model=` or `?target=` as text: the last `lines=`, all that are
     kept by default. With `follow=true` it goes on until the client leaves or the proxy ends."""
 
@@ -30,7 +30,7 @@ def logs(config: Config, engines: Engines) -> Callable[[web.BaseRequest], Awaita
             raise MethodNotAllowed("logs are read with a GET")
         fields = {name: values[-1] for name, values in parse_qs(exchange.query, keep_blank_values=True).items()}
         count, follow = _count(fields.get("lines", "")), _flag(fields.get("follow", ""))
-        log = engines.log_of(_engine(config, engines, fields.get("model"), fields.get("target")))
+        log = await engines.log_of(await _engine(config, engines, fields.get("model"), fields.get("target")))
         begin = _text(log.history(count))
         if not follow:
             return web.Response(text=begin, headers=UNCACHED)
@@ -72,7 +72,7 @@ async def _copy(begin: str, follower: Follower, response: web.StreamResponse) ->
             await response.write(_text(lines).encode())
 
 
-def _engine(config: Config, engines: Engines, model: str | None, target: str | None) -> str:
+async def _engine(config: Config, engines: Access, model: str | None, target: str | None) -> str:
     """The name of the engine; raises NotFound, BadRequest."""
     if (model is None) == (target is None):
         raise BadRequest("name either `model=` or `target=`", param="model")
@@ -82,7 +82,7 @@ def _engine(config: Config, engines: Engines, model: str | None, target: str | N
     if name not in config.targets:
         raise NotFound("there is no such target: see `targets:` in the proxy's configuration", param="target")
     run = config.targets[name].run
-    of_target = [one for one in engines.states() if one.target == name]
+    of_target = [one for one in await engines.states() if one.target == name]
     if run is None or run.engine is not None or not of_target:
         raise NotFound(f"target {name} has no server that the proxy starts: its log is elsewhere")
     found = [one for one in of_target if model in one.models] or of_target

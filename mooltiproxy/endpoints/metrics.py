@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from mooltiproxy.engines.owner import Engines, Shown
+from mooltiproxy.engines.access import Access
+from mooltiproxy.engines.owner import Shown
 from mooltiproxy.engines.schedule import State
 from mooltiproxy.metrics import Metrics
 
@@ -16,12 +17,12 @@ if TYPE_CHECKING:
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def metrics(counted: Metrics, engines: Engines) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
+def metrics(counted: Metrics, engines: Access) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
     """An endpoint that shows these, and how the engines are."""
 
     async def endpoint(request: web.BaseRequest) -> web.StreamResponse:
         # In a thread, because the first call imports the library, which takes longer than a stream may wait.
-        body = await asyncio.to_thread(rendered, counted.copied(), engines.states())
+        body = await asyncio.to_thread(rendered, await counted.whole(), await engines.states())
         return web.Response(body=body, headers={"content-type": MEDIA_TYPE})
 
     return endpoint

@@ -9,25 +9,26 @@ import orjson
 from aiohttp import web
 
 from mooltiproxy.config.model import Config, Target
-from mooltiproxy.engines.owner import Engines, Shown
+from mooltiproxy.engines.access import Access
+from mooltiproxy.engines.owner import Shown
 from mooltiproxy.engines.schedule import RUNNING
 
 NEVER = "never"
 
 
-def status(config: Config, engines: Engines) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
+def status(config: Config, engines: Access) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
     """An endpoint that shows these."""
 
     async def endpoint(request: web.BaseRequest) -> web.StreamResponse:
-        return web.Response(body=orjson.dumps(told(config, engines)), content_type="application/json")
+        return web.Response(body=orjson.dumps(await told(config, engines)), content_type="application/json")
 
     return endpoint
 
 
-def told(config: Config, engines: Engines) -> dict[str, Any]:
+async def told(config: Config, engines: Access) -> dict[str, Any]:
     """`model`, `until` and `until_str` are of the first server that runs, as TabbyAPI-Proxy tells them; `targets` has
     all, one with a server for each of its models once for each. Times are seconds since 1970; -1 is never."""
-    states = engines.states()
+    states = await engines.states()
     targets = []
     for name, target in config.targets.items():
         own: list[Shown | None] = [one for one in states if one.target == name]

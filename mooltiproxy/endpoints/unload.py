@@ -7,12 +7,12 @@ import orjson
 from aiohttp import web
 
 from mooltiproxy.config.model import Config
-from mooltiproxy.engines.owner import Engines
+from mooltiproxy.engines.access import Access
 from mooltiproxy.errors import MethodNotAllowed, NotFound
 from mooltiproxy.exchange import EXCHANGE
 
 
-def unload(config: Config, engines: Engines) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
+def unload(config: Config, engines: Access) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
     """An endpoint that stops the servers of `?target=` or `?model=`, all where neither is named; `unloaded` in its
     answer names those that ran. It answers when they have ended."""
 
@@ -20,13 +20,13 @@ def unload(config: Config, engines: Engines) -> Callable[[web.BaseRequest], Awai
         exchange = request[EXCHANGE]
         if request.method != "POST" and (request.method != "GET" or exchange.path.startswith("/-/")):
             raise MethodNotAllowed("unloading takes a POST")
-        unloaded = await engines.unload(_named(config, engines, exchange.query))
+        unloaded = await engines.unload(await _named(config, engines, exchange.query))
         return web.Response(body=orjson.dumps({"unloaded": unloaded}), content_type="application/json")
 
     return endpoint
 
 
-def _named(config: Config, engines: Engines, query: str) -> list[str] | None:
+async def _named(config: Config, engines: Access, query: str) -> list[str] | None:
     """The servers of the targets and models that a query names, None where it names none; raises NotFound."""
     fields = parse_qs(query)
     targets, models = set(fields.get("target", ())), set(fields.get("model", ()))
@@ -36,4 +36,4 @@ def _named(config: Config, engines: Engines, query: str) -> list[str] | None:
         raise NotFound("there is no such target: see `targets:` in the proxy's configuration", param="target")
     if not (targets or models):
         return None
-    return [one.name for one in engines.states() if one.target in targets or not models.isdisjoint(one.models)]
+    return [one.name for one in await engines.states() if one.target in targets or not models.isdisjoint(one.models)]

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 
 from mooltiproxy.config.model import Config
 from mooltiproxy.config.servers import wanted
-from mooltiproxy.engines.owner import Engines
+from mooltiproxy.engines.access import Access
 from mooltiproxy.engines.schedule import Ticket
 from mooltiproxy.errors import NotFound
 from mooltiproxy.upstream.session import Origin
 
 
-def gates(config: Config, engines: Engines) -> dict[str, "Gate"]:
+def gates(config: Config, engines: Access) -> dict[str, "Gate"]:
     """The gates by the target's name."""
     names: dict[str, dict[str, str]] = {name: {} for name, target in config.targets.items() if target.run is not None}
     alone: dict[str, str] = {}
@@ -26,7 +26,7 @@ class Gate:
     """Lets the requests to one target through while its engine runs, and has it started: `name`, or that of the model
     that is asked for, by `models`."""
 
-    def __init__(self, engines: Engines, name: str | None, models: Mapping[str, str]) -> None:
+    def __init__(self, engines: Access, name: str | None, models: Mapping[str, str]) -> None:
         self._engines = engines
         self._name = name
         self._models = models
@@ -58,7 +58,7 @@ class Gate:
 class Pass:
     """One request's way through a gate."""
 
-    def __init__(self, engines: Engines, ticket: Ticket) -> None:
+    def __init__(self, engines: Access, ticket: Ticket) -> None:
         self._engines = engines
         self._ticket = ticket
 

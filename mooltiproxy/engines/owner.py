@@ -9,7 +9,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,9 +71,11 @@ class Engine:
 class Engines:
     """All engines of this process; outlives reloads. To be made inside the running loop."""
 
-    def __init__(self, session: PooledSession, metrics: Metrics) -> None:
+    def __init__(self, session: PooledSession, metrics: Metrics, on_change: Callable[[], None] = lambda: None) -> None:
+        """`on_change` is called after whatever may have changed what `ready` says."""
         self._session = session
         self._metrics = metrics
+        self._on_change = on_change
         self._loop = asyncio.get_running_loop()
         self._schedule = Schedule()
         self._engines: dict[str, Engine] = {}
@@ -131,11 +133,11 @@ class Engines:
             if other is not None:
                 other.cancel()
 
-    def states(self) -> list["Shown"]:
+    async def states(self) -> list["Shown"]:
         """What there is to tell of each engine."""
         return [self._shown(name) for name in self._schedule.engines]
 
-    def log_of(self, name: str) -> Log:
+    async def log_of(self, name: str) -> Log:
         """What this engine, one of `states`, has said in all its runs."""
         return self._engines[name].log
 
@@ -189,6 +191,7 @@ class Engines:
                 case Stop(name):
                     self._engines[name].stop.set()
         self._arm()
+        self._on_change()
 
     def _arm(self) -> None:
         """Have `tick` called when it is due; an alarm that comes too early does no harm."""

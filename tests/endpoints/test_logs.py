@@ -112,7 +112,7 @@ async def test_following_shows_new_lines_until_the_client_leaves(tmp_path: Path)
             await said(found, "/say/b")
             assert await lines_until(response, "b") == ["b"]
             response.close()
-        followers = found.server._engines.log_of("talker")._followers
+        followers = (await found.server._engines.log_of("talker"))._followers
         for follower in list(followers):
             await asyncio.wait_for(asyncio.shield(follower.ended), 5)
 
@@ -137,7 +137,7 @@ async def test_who_follows_but_never_reads_blocks_neither_the_server_nor_the_dra
             client.sendall(head("GET /-/logs?model=chatty&follow=1"))
             for _ in range(12):
                 assert await said(found, "/say/much") == 200
-            output = found.server._engines.log_of("talker")
+            output = await found.server._engines.log_of("talker")
             [deaf] = output._followers
             here = output.follow()
             await said(found, "/say/b")
