@@ -81,6 +81,7 @@ class Engines:
         self._engines: dict[str, Engine] = {}
         self._waiting: dict[Ticket, asyncio.Future[Origin]] = {}
         self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_due = math.inf
         self._measuring: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
         self._secrets: tuple[str, ...] = ()
@@ -196,10 +197,11 @@ class Engines:
     def _arm(self) -> None:
         """Have `tick` called when it is due; an alarm that comes too early does no harm."""
         due = self._schedule.alarm
-        if due is None or self._alarm is not None and self._alarm.when() <= due:
+        if due is None or self._alarm is not None and self._alarm_due <= due:
             return
         if self._alarm is not None:
             self._alarm.cancel()
+        self._alarm_due = due  # uvloop's handle of what is due within half a millisecond does not know
         self._alarm = self._loop.call_at(due, self._tick)
 
     def _tick(self) -> None:
