@@ -6,8 +6,10 @@ PYTHON := $(VENV)/bin/python
 demo: $(VENV)/base.stamp
 	@$(PYTHON) -m mooltiproxy demo
 
+# as many workers as there are cores, to a bound: each collects all tests first. Compiled files are kept, whatever the
+# environment says: the tests start many processes of ours
 test: $(VENV)/test.stamp
-	$(PYTHON) -m pytest $(PYTEST_ARGS)
+	PYTHONDONTWRITEBYTECODE= $(PYTHON) -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(PYTEST_ARGS)
 
 lint: $(VENV)/lint.stamp
 	$(VENV)/bin/ruff check .
