@@ -126,6 +126,9 @@ class Engines:
     async def close(self, within: float) -> None:
         """Stop all engines at once, in parallel; those that have not ended `within` seconds are killed."""
         self._grace = max(within, LAST_GRACE)
+        for engine in self._engines.values():
+            if engine.driver is not None and engine.stop.is_set():  # it had more time until now
+                self._in_background(engine.driver.stop(self._grace))
         while tasks := [one.task for one in self._engines.values() if one.task is not None and not one.task.done()]:
             for engine in self._engines.values():
                 engine.stop.set()
@@ -259,8 +262,9 @@ class Engines:
         name, began = engine.wanted.name, self._loop.time()
         try:
             await self._room(engine)
-            await driver.start()
-            await self._until_ready(engine, driver)
+            if not engine.stop.is_set():
+                await driver.start()
+                await self._until_ready(engine, driver)
         except CannotStart as error:
             failure = str(error)
         except Exception:

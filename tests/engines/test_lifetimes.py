@@ -118,6 +118,17 @@ def test_sigterm_stops_all_servers_in_parallel_within_drain(folder: Path) -> Non
     assert list(processes(str(folder))) == []
 
 
+def test_a_server_that_is_being_stopped_already_gets_no_more_time_than_the_drain_has(folder: Path) -> None:
+    port = free_port()
+    deaf = toy_target("--ignore-sigterm", log=folder / "a.jsonl", stop_timeout=60)
+    with running_proxy(folder, configuration(port, a=deaf).replace("drain: 5", "drain: 0.2")) as running:
+        with Client(port).asked("POST", "/generate", "a", orjson.dumps({**BODY, "keep_alive": 0})) as response:
+            assert response.status == 200
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(5) == 0
+    assert list(processes(str(folder))) == []
+
+
 def test_sigterm_lets_the_answer_of_a_server_end_first(folder: Path) -> None:
     port = free_port()
     with running_proxy(folder, configuration(port, a=toy_target("--delay", "0.03", log=folder / "t"))) as running:
