@@ -19,6 +19,8 @@ _PICKED = re.compile(r"[^/]*//[^/]*:\$\{PORT\}(/.*)?")
 _RELATIVE = re.compile(r"\.{1,2}/.*|[^/=-][^/=]*/.*\.gguf")
 _STARTS_NOTHING = ("sleep", "tail", "true")
 """Commands that people write where the server runs already."""
+_AS_ALL = -1
+"""The `ttl` of a model for which `globalTTL` counts."""
 _READY_TIMEOUT, _LEAST_READY_TIMEOUT = 120, 15
 _ANSWERED_BY_ALL = "/v1/models"
 
@@ -135,15 +137,14 @@ class Server:
             yield _Setting(there, ("ready",), path if path.startswith("/") else f"/{path}")
 
     def _times(self) -> Iterator[_Setting]:
-        wait = self._file.get("healthCheckTimeout")
-        wait = max(wait, _LEAST_READY_TIMEOUT) if isinstance(wait, int) else _READY_TIMEOUT
+        wait = _given(self._file.get("healthCheckTimeout"), _READY_TIMEOUT)
+        wait = max(wait, _LEAST_READY_TIMEOUT) if isinstance(wait, int) else wait
         yield _Setting(self._place("healthCheckTimeout"), ("ready_timeout",), wait)
-        own, common = self.model.get("ttl"), self._file.get("globalTTL")
-        idle = own if isinstance(own, int) and own >= 0 else common
-        place = self._place("ttl", "globalTTL")
-        yield _Setting(place, ("unload_after",), idle if isinstance(idle, int) and idle > 0 else -1)
-        grace = self.model.get("unloadTimeout", self._file.get("unloadTimeout"))
-        if isinstance(grace, int | float) and grace > 0:
+        idle = _given(self.model.get("ttl"), _AS_ALL)
+        idle = _given(self._file.get("globalTTL"), 0) if idle == _AS_ALL else idle
+        yield _Setting(self._place("ttl", "globalTTL"), ("unload_after",), -1 if idle == 0 else idle)
+        grace = self.model.get("unloadTimeout") or self._file.get("unloadTimeout")
+        if grace:
             yield _Setting(self._place("unloadTimeout"), ("stop_timeout",), grace)
 
     def _place(self, own: str, common: str = "") -> Where:
@@ -219,6 +220,10 @@ def _cut(command: str) -> tuple[list[str], str]:
     except ValueError:
         return [], "its quotes are not all closed"
     return ([], "") if words and PurePath(words[0]).name in _STARTS_NOTHING else (words, "")
+
+
+def _given(value: Any, otherwise: int) -> Any:
+    return otherwise if value is None else value
 
 
 def _is_relative(word: str) -> bool:

@@ -21,15 +21,17 @@ _SECRET_OPTION = re.compile(rf"--?(hft|token|[\w-]*({_SECRET.pattern}))", re.IGN
 _SERVERS_KEY = re.compile(r"--api[-_]key|(LLAMA|VLLM)_API_KEY")
 _ASSIGNED = re.compile(r"(--?[\w-]+|[A-Za-z_]\w*)=(.+)", re.DOTALL)
 _UNQUOTED = re.compile(r"([\w@%+=:,./-]|\$\{[\w.]+\})+")
+_REFERENCE = re.compile(r"\$\{[^}]*\}")
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def wrong_url(value: object) -> str:
-    """Why an address cannot be a target's url, "" if it can; the reason does not quote it."""
-    if isinstance(value, Variable):
+    """Why an address cannot be a target's url, "" if it can; the reason does not quote it. A variable at its beginning
+    may hold all of it, one behind that a host or a port."""
+    if isinstance(value, Variable) and value.startswith("${"):
         return ""
     try:
-        validators.url(value)
+        validators.url(_REFERENCE.sub("1", value) if isinstance(value, Variable) else value)
     except Invalid as error:
         return str(error.msg)
     return ""

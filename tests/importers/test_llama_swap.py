@@ -118,6 +118,27 @@ def test_times_and_the_sign_of_readiness_are_kept(
     assert ours.items() <= run(tmp_path, f"{{cmd: 'serve ${{PORT}}', {model}}}", rest).items()
 
 
+def test_a_time_that_is_none_is_listed(tmp_path: Path) -> None:
+    result = imported(tmp_path, "healthCheckTimeout: soon\nmodels: {a: {cmd: 'serve ${PORT}', ttl: -5}}\n")
+    assert result.data["targets"]["a"]["run"] == {"command": "serve ${port}"}
+    assert fates(result)["healthCheckTimeout"].startswith("not carried: expected seconds")
+    assert fates(result)["models.a.ttl"].startswith("not carried: expected seconds")
+
+
+@pytest.mark.parametrize(
+    ("proxy", "is_carried"),
+    [
+        ("${env.ALL}", True),
+        ("http://${env.HOST}:${env.N}/v1", True),
+        ("A=${env.Q}", False),
+        ("http://h:${env.Q}x", False),
+    ],
+)
+def test_an_address_with_variables_must_be_able_to_be_one(tmp_path: Path, proxy: str, is_carried: bool) -> None:
+    result = imported(tmp_path, f"models: {{a: {{cmd: sleep 1, proxy: '{proxy}'}}, b: {{cmd: 'b ${{PORT}}'}}}}\n")
+    assert ("a" in result.data["models"]) is is_carried
+
+
 MODELS = "models: {a: {cmd: 'a ${PORT}'}, b: {cmd: 'b ${PORT}'}, c: {cmd: 'c ${PORT}'}, d: {cmd: 'd ${PORT}'}}\n"
 
 
