@@ -135,7 +135,7 @@ def _models(config: Config) -> dict[str, dict[str, Any]]:
 def _model(model: Model) -> dict[str, Any]:
     """What the file says of a model, by its keys there."""
     own = _parts_of(model)
-    del own["settings"]
+    del own["settings"], own["told"]
     return own | _parts_of(model.settings or Settings())
 
 

@@ -1,4 +1,4 @@
-"""Where a request goes: its facts and the configuration in, a `Route` out. Pure."""
+"""Where a request goes: its facts, the configuration and what targets are known to list in, a `Route` out. Pure."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -8,22 +8,26 @@ from urllib.parse import unquote
 
 from mooltiproxy.config.model import PASSTHROUGH, Config, MappingEntry, Model, Target
 from mooltiproxy.errors import NotFound
-from mooltiproxy.mapping.dialect import Dialect, Reply
+from mooltiproxy.mapping.dialect import Dialect, Endpoint, Kind, Reply
 from mooltiproxy.mapping.json_edit import with_fields, with_model
-from mooltiproxy.mapping.model_names import MODEL_NAME
+from mooltiproxy.mapping.model_names import LATEST, MODEL_NAME, known_as
 
 TO = "/to/"
 MAX_NAME = 256
 """Letters of a model's name that patterns are tried on."""
 _ANYTHING = "(.*)"
+_ABOUT_MODELS: tuple[Kind, ...] = ("models", "model", "running")
+Live = Mapping[str, Collection[str]]
+"""The models that targets have last listed, by the target's name; one that has told nothing yet is not there."""
+_NOTHING_KNOWN: Live = {}
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
     """The decision: which target, which of its mapping entries, and the model whose name must change, if any.
 
-    `path_model` is the model named in the client's path, for entries with `{model}`; `missing` are the paths that the
-    target turned out not to have.
+    `path_model` is the model named in the client's path, for entries with `{model}`; `asked` is the client's own name
+    for `model`; `missing` are the paths that the target turned out not to have.
     """
 
     target: Target
@@ -31,12 +35,17 @@ class Route:
     model: Model | None = None
     path_model: str | None = None
     missing: Collection[str] = ()
+    asked: str = ""
 
     @property
     def alias(self) -> str | None:
         """The name by which the client asks for the model, where its target knows another."""
-        model = self.model
-        return model.name if model and model.name not in ("", model.upstream_name) else None
+        return self.asked if self.asked and self.is_renamed else None
+
+    @property
+    def is_renamed(self) -> bool:
+        """Whether the target must be asked for another name than the client's."""
+        return self.model is not None and self.model.upstream_name != self.asked
 
 
 def config_of(route: Route) -> Mapping[str, Any]:
@@ -54,9 +63,14 @@ def split_target(path: str) -> tuple[str | None, str]:
 
 
 class Router:
-    """The configuration's routes, compiled: each lookup is a dictionary's."""
+    """The configuration's routes, compiled: each lookup is a dictionary's. `live` may change all the time."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, live: Live = _NOTHING_KNOWN) -> None:
+        self._live = live
+        others = [name for name in config.targets if name != config.default_target]
+        self._in_order = [config.default_target, *others]
+        self._others = [name for name in others if config.targets[name].run is None]
+        self._tagged = _tagged(config)
         self._targets = config.targets
         self._default = config.default_target
         self._models = config.models
@@ -68,8 +82,9 @@ class Router:
         self._fallback_dialect = config.registry.dialects["openai"]
         self._signs = [(one.sign, one) for one in config.registry.dialects.values() if one.sign]
         self._shared = tuple({path.partition("{model}")[0] for path, _ in _shared_paths(config.registry.dialects)})
+        self._about_models = _about_models(config.registry.dialects)
+        self._about_one = _compiled(self._about_models.items())
         self._passthrough = None if config.rest_prefix is None else config.rest_prefix + PASSTHROUGH
-        self.wants_model = bool(config.models)
         self._missing: dict[str, set[str]] = {name: set() for name in config.targets}  # learned till a reload
 
     def dialect_of(self, path: str) -> Dialect:
@@ -103,18 +118,36 @@ class Router:
         """What the bodies of a path's dialect call the model."""
         return self.dialect_of(path).model_fields
 
+    @property
+    def wants_model(self) -> bool:
+        """Whether the model that a request asks for decides where it goes."""
+        return bool(self._models) or any(name in self._live for name in self._others)
+
+    def about_models(self, path: str, method: str) -> Endpoint | None:
+        """The endpoint of a request that only asks what models there are, as some dialect's clients do; None for those
+        that an entry of the file maps for the default target."""
+        endpoint = self._about_models.get(path)
+        if endpoint is None and method == "GET" and path not in self._dialects:
+            found = _first_match(self._about_one, path)
+            endpoint = found[0] if found else None
+        if endpoint is None or endpoint.method != method:
+            return None
+        entry = self._entries[self._default].get(path)
+        return None if entry is not None and entry.is_explicit else endpoint
+
     def maps(self, path: str) -> bool:
         """Whether the file has an entry for this client path: that wins over an endpoint of the proxy itself."""
         return any(path in entries and entries[path].is_explicit for entries in self._entries.values())
 
-    def route(self, path: str, target: str | None, model: str | None) -> Route:
+    def route(self, path: str, target: str | None, model: str | None, allowed: Collection[str] | None = None) -> Route:
         """The route for a client path.
 
         `target` is what the client named by prefix or header, `model` its body's model, looked up where it named none:
-        "" is a body that names none, for which the entry `*` counts.
+        "" is a body that names none, for which the entry `*` counts. Of the targets that list a model which the file
+        does not name, only those `allowed` are looked at, None for all.
         Raises NotFound for an unknown target and for a path that the target does not map.
         """
-        known = self._model(model) if target is None and model is not None else None
+        known = self._model(model, allowed) if target is None and model is not None else None
         name = target if target is not None else known.target if known else self._default
         entries = self._entries.get(name)
         if entries is None:
@@ -127,7 +160,8 @@ class Router:
                 raise NotFound(f"target {name} does not map this path: see its {keys} in the proxy's configuration")
             entry, path_model = found
         missing = self._missing[name]
-        return Route(self._targets[name], _there(entry, missing), known, path_model, missing)
+        asked = model if known is not None and model is not None else ""
+        return Route(self._targets[name], _there(entry, missing), known, path_model, missing, asked)
 
     def _passed_through(self, entries: Mapping[str, MappingEntry], path: str) -> MappingEntry | None:
         """The entry of a path behind that of `rest:` for everything of the target's own; raises NotFound for dots."""
@@ -139,17 +173,51 @@ class Router:
         entry = entries[self._passthrough]
         return replace(entry, path=entry.path.rstrip("/") + own)
 
-    def _model(self, name: str) -> Model | None:
-        """The entry of `models:` for this name: its own, or that of the pattern that says most of it."""
+    def _model(self, name: str, allowed: Collection[str] | None) -> Model | None:
+        """What is meant by a name: an entry of `models:` that is called so; an entry for the name without its tag, or a
+        pattern, whichever says more of it; else what targets list. None is what the default target is asked for."""
         known = self._models.get(name)
         if known is not None and not known.is_pattern:
             return known
+        pattern, other_tag = self._by_pattern(name), self._by_other_tag(name)
+        if other_tag is not None and (pattern is None or _letters(pattern[0]) <= len(other_tag.name)):
+            return self._listed(name, allowed, exactly=True) or other_tag
+        return pattern[1] if pattern else self._listed(name, allowed)
+
+    def _by_other_tag(self, name: str) -> Model | None:
+        """The entry of `models:` that the name stands for without its tag, or with the usual one. Where tags tell a
+        target's models apart, only the usual one may be left out."""
+        known = known_as(name, self._models)
+        model = self._models[known] if known is not None else None
+        if model is None or model.is_pattern:
+            return None
+        is_usual = name + LATEST == model.name or name == model.name + LATEST
+        return model if is_usual or model.target not in self._tagged else None
+
+    def _listed(self, name: str, allowed: Collection[str] | None, *, exactly: bool = False) -> Model | None:
+        """A model that the file does not name, at the first target that is known to list it, the default one first;
+        None where that one has not told yet what it lists."""
+        targets = [one for one in self._in_order if allowed is None or one in allowed] if self._others and name else []
+        if self._default in targets and self._default not in self._live and self._targets[self._default].run is None:
+            return None
+        lists = [(target, self._live[target]) for target in targets if target in self._live]
+        for target, names in lists:
+            if name in names:
+                return Model(name, target, name)
+        for target, names in lists if not exactly else ():
+            spelling = known_as(name, names)
+            if spelling is not None:
+                return Model(name, target, spelling)
+        return None
+
+    def _by_pattern(self, name: str) -> tuple[str, Model] | None:
+        """The pattern that says most of this name, and its entry with what stands in the place of `*` filled in."""
         for pattern, model in self._name_patterns if len(name) <= MAX_NAME else ():
             found = pattern.fullmatch(name)
             if found:
                 there = model.upstream_name
                 there = "" if not name and "*" in there else there.replace("*", found[1])
-                return replace(model, name=name, upstream_name=there)
+                return model.name, replace(model, name=name, upstream_name=there)
         return None
 
     def reply(self, path: str, target: str | None) -> Reply | None:
@@ -176,6 +244,30 @@ def _name_patterns(models: Mapping[str, Model]) -> list[tuple[re.Pattern[str], M
     """The names with a `*`, the longest first."""
     wild = sorted((model for model in models.values() if model.is_pattern), key=lambda model: -len(model.name))
     return [(re.compile(_ANYTHING.join(map(re.escape, model.name.split("*"))), re.DOTALL), model) for model in wild]
+
+
+def _letters(pattern: str) -> int:
+    return len(pattern.replace("*", ""))
+
+
+def _tagged(config: Config) -> frozenset[str]:
+    """The targets that tell models apart by their tags."""
+    tagged = {name for name, one in config.registry.dialects.items() if one.has_tags}
+    return frozenset(name for name, target in config.targets.items() if not tagged.isdisjoint(target.speaks))
+
+
+def _about_models(dialects: Mapping[str, Dialect]) -> dict[str, Endpoint]:
+    """The endpoints that tell what models there are, by the paths under which routing knows them."""
+    owners = _owners(dialects)
+    found: dict[str, Endpoint] = {}
+    for dialect in dialects.values():
+        for endpoint in (one for one in dialect.endpoints if one.kind in _ABOUT_MODELS):
+            for path in endpoint.paths:
+                if owners[path] is dialect:
+                    found[path] = endpoint
+                elif dialect.sign:
+                    found[dialect.alias(path)] = endpoint
+    return found
 
 
 def _there(entry: MappingEntry, missing: Collection[str]) -> MappingEntry:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 from mooltiproxy.bans import Bans
 from mooltiproxy.body_log import formatter
+from mooltiproxy.catalogue.answers import Catalogue
+from mooltiproxy.catalogue.live import Live
 from mooltiproxy.config.model import TLS, Config
 from mooltiproxy.endpoints import OPEN, endpoints
 from mooltiproxy.engines.gates import gates
@@ -70,6 +72,7 @@ class Server:
         self._log = AccessLog(sys.stdout)
         self._metrics = Metrics()
         self._engines = Engines(self._session, self._metrics)
+        self._live = Live(self._session)
         self._listener = Listener(self._current(config))
         self._stop = asyncio.Event()
         self._reloading: asyncio.Task[None] | None = None
@@ -108,15 +111,18 @@ class Server:
         """The chain of a configuration; raises ConfigError for one without a master key, at a reload too."""
         if not config.system.masterkey:
             raise ConfigError(Problem(NO_KEY))
-        router = Router(config)
+        router = Router(config, self._live.names)
+        catalogue = Catalogue(config, self._live, self._engines)
         before = gates(config, self._engines)
         forwarder = Forwarder(config, self._session, router.dialect_of, self._metrics, before)
         attachments = AttachmentFetcher(self._session, allow_private=config.system.private_images)
         templates = TemplateFetcher(self._session, config)
         own = endpoints(config, self._metrics, self._engines)
-        parts = Parts(config, router, self._bans, self._log, own, OPEN, attachments, templates)
+        parts = Parts(config, router, catalogue, self._bans, self._log, own, OPEN, attachments, templates)
         current = Current(build_chain(parts, forwarder.forward), router, config.system.max_body)
-        self._engines.configure(config)  # last: nothing of it may hold for a configuration that is refused
+        # Last: nothing of it may hold for a configuration that is refused.
+        self._engines.configure(config)
+        self._live.configure(catalogue.sources.values())
         return current
 
     async def drain(self) -> None:
@@ -131,6 +137,7 @@ class Server:
         except TimeoutError:
             log.warning("%d answers were cut: they took longer than system.drain allows", self._listener.active)
         await self._listener.close()
+        await self._live.close()
         await self._engines.close(end - self._listener.now())
         await self._session.close()
         self._log.flush()

@@ -45,6 +45,7 @@ dialect = Dialect(
     write_stream_error=write_error,
     probe=("/api/version", _tells_version),
     other_paths=frozenset(["/api/version"]),
+    has_tags=True,
     # Models are created, copied, pulled and deleted by an operator, not through the proxy.
     unserved=frozenset(["/api/copy", "/api/create", "/api/delete", "/api/me", "/api/pull", "/api/push"]),
     replies={

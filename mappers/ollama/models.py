@@ -5,15 +5,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import orjson
+
 from mooltiproxy.errors import BadRequest, NotFound, UpstreamBroken
 from mooltiproxy.mapping.dialect import Config, Endpoint, Written
 from mooltiproxy.mapping.fields import Fields
 from mooltiproxy.mapping.gather import raise_failure
+from mooltiproxy.mapping.model_names import known_as
 from mooltiproxy.mapping.neutral import NOWHERE, Asked, ModelInfo, ModelsAnswer, ModelsRequest
 from mooltiproxy.mapping.times import rfc3339, unix_seconds
-
-LATEST = ":latest"
-"""What a name without a tag means."""
 
 CAPABILITIES = ("completion", "tools")
 """What is said of a model of which nothing is known: clients that work with tools ask no model that lacks the word,
@@ -21,6 +21,9 @@ and a target that knows none says so itself."""
 
 FOR_EVER = "2318-01-01T00:00:00Z"
 """When a model leaves the memory that nobody will unload: servers say such a time for a `keep_alive` below 0."""
+
+_PARAMETERS = {"max_tokens": "num_predict", "repetition_penalty": "repeat_penalty"}
+"""What Ollama calls settings that have another name elsewhere."""
 
 _DETAILS = ("format", "family", "parameter_size", "quantization_level")
 
@@ -104,10 +107,11 @@ def _context(facts: Mapping[str, Any]) -> int | None:
 
 
 def _one(models: Iterable[ModelInfo], name: str) -> ModelInfo:
-    """The model of this name, which may leave out its tag where that is the usual one."""
-    for model in models:
-        if model.id.removesuffix(LATEST) == name.removesuffix(LATEST):
-            return model
+    """The model of this name, which may leave out the usual tag, or have one that the target does not know."""
+    found = {model.id: model for model in models}
+    known = known_as(name, found)
+    if known is not None:
+        return found[known]
     raise NotFound(f"model '{name}' not found", code="model_not_found", param="model")
 
 
@@ -137,7 +141,9 @@ def write_ps(answer: ModelsAnswer, request: ModelsRequest) -> dict[str, Any]:
 def _write_running(model: ModelInfo) -> dict[str, Any]:
     tag = _write_tag(model)
     names = ("name", "model", "size", "digest", "details")
-    running = {**{name: tag[name] for name in names}, "expires_at": FOR_EVER, "size_vram": tag["size"]}
+    running = {name: tag[name] for name in names}
+    running["expires_at"] = FOR_EVER if model.expires is None else rfc3339(int(model.expires))
+    running["size_vram"] = tag["size"] if model.vram is None else model.vram
     return running if model.context is None else {**running, "context_length": model.context}
 
 
@@ -146,13 +152,26 @@ def write_show(answer: ModelsAnswer, request: ModelsRequest) -> dict[str, Any]:
     model = answer.models[0] if len(answer.models) == 1 else _one(answer.models, request.model or "")
     return {
         "modelfile": "",
-        "parameters": "",
-        "template": "",
+        "parameters": _write_parameters(model.parameters),
+        "template": model.template,
+        **({"system": model.system} if model.system else {}),
         "details": _write_details(model),
         "model_info": _write_facts(model),
         "capabilities": list(CAPABILITIES if model.capabilities is None else model.capabilities),
         "modified_at": rfc3339(model.created),
     }
+
+
+def _write_parameters(parameters: Mapping[str, Any]) -> str:
+    """Name and value on a line each, one for each value of a list, as a Modelfile has them (docs.ollama.com/modelfile,
+    PARAMETER)."""
+    values = [(name, value if isinstance(value, list) else [value]) for name, value in parameters.items()]
+    lines = [(name, value) for name, several in values for value in several]
+    return "\n".join(f"{_PARAMETERS.get(name, name):<30} {_quoted(value)}" for name, value in lines)
+
+
+def _quoted(value: Any) -> str:
+    return orjson.dumps(value).decode()
 
 
 def _write_details(model: ModelInfo) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 from mooltiproxy.errors import NotFound, UpstreamBroken
 from mooltiproxy.mapping.dialect import Config, Endpoint, Written
 from mooltiproxy.mapping.gather import raise_failure
+from mooltiproxy.mapping.model_names import known_as
 from mooltiproxy.mapping.neutral import NOWHERE, Asked, ModelInfo, ModelsAnswer, ModelsRequest
 
 from .common import count_in
@@ -86,9 +87,10 @@ def _capabilities(model: Mapping[str, Any]) -> tuple[str, ...] | None:
 
 
 def _named(models: list[ModelInfo], name: str) -> ModelInfo:
-    for model in models:
-        if model.id == name:
-            return model
+    found = {model.id: model for model in models}
+    known = known_as(name, found)
+    if known is not None:
+        return found[known]
     raise NotFound(f"the model {name} does not exist", param="model", code="model_not_found")
 
 

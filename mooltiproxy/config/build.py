@@ -67,7 +67,7 @@ def build(values: Values, document: Document, known: Known, registry: Registry) 
         system=_system(_section(values, "system"), known.environ),
         cerbere=Cerbere(**_section(values, "cerbere")),
         keys=tuple(_key(name, own, known.environ) for name, own in _section(values, "keys").items()),
-        models={name: _model(name, own, known.library, _file_of(name, document)) for name, own in models.items()},
+        models={name: _model(name, own, known.library, document) for name, own in models.items()},
         library=known.library or Library(),
         rest_prefix=prefix,
         templates=templates,
@@ -112,7 +112,7 @@ def _file_of(model: str, document: Document) -> Path | None:
     return Path(place.file) if place and (whole is None or place.file != whole.file) else None
 
 
-def _model(name: str, values: Values, library: Library | None, file: Path | None) -> Model:
+def _model(name: str, values: Values, library: Library | None, document: Document) -> Model:
     system = PromptTexts({"": values["system"]}) if "system" in values else None
     if "prompt" in values and library is not None:
         system = library.named(values["prompt"])
@@ -120,7 +120,15 @@ def _model(name: str, values: Values, library: Library | None, file: Path | None
     inject = tuple(Injection(one["role"], one["content"], one.get("at")) for one in values.get("inject", ()))
     settings = Settings(**kept, system=system, inject=inject)
     put = None if settings == Settings() else settings
-    return Model(name, values["target"], values.get("name", name), put, file, values.get("memory"))
+    return Model(
+        name,
+        values["target"],
+        values.get("name", name),
+        put,
+        _file_of(name, document),
+        values.get("memory"),
+        document.files.get(name, {}),
+    )
 
 
 def _listed(values: Values, target: str) -> list[str]:

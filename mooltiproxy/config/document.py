@@ -44,13 +44,15 @@ class Place:
 class Document:
     """Plain data (dict, list, str, int, float, bool, None; keys are text), the place of each path, and what is wrong.
 
-    `unreadable` are the paths whose value is only a stand-in, since its problem is among `problems` already.
+    `unreadable` are the paths whose value is only a stand-in, since its problem is among `problems` already. `files` is
+    what the files of `models_dir` say, by the model's name.
     """
 
     data: Any
     places: dict[Where, Place] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     unreadable: set[Where] = field(default_factory=set)
+    files: dict[str, Any] = field(default_factory=dict)
 
     def problem(self, path: Where, message: str) -> Problem:
         """A problem at this path, or at the nearest one above that was written."""

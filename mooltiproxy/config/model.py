@@ -165,8 +165,9 @@ class Model:
     """One entry of `models:`: a name that clients ask for, the target that has it, and its name there.
 
     Both names may hold a `*`: what a client writes in its place in the first comes into that of the second. `settings`
-    are None where nothing is to be put into its requests. `file` is its own in `models_dir`. `memory` is what a server
-    of its own takes, None for what its target says.
+    are None where nothing is to be put into its requests. `file` is its own in `models_dir`, and `told` what
+    that says in its sections `model`, `draft_model` and `template`. `memory` is what a server of its own takes, None
+    for what its target says.
     """
 
     name: str
@@ -175,6 +176,7 @@ class Model:
     settings: Settings | None = None
     file: Path | None = None
     memory: Mapping[str, int] | None = None
+    told: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
 
     @property
     def is_pattern(self) -> bool:

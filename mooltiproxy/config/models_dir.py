@@ -13,6 +13,8 @@ from mooltiproxy.errors import ConfigError, Problem
 
 SUFFIXES = (".yml", ".yaml")
 OWN = ("system", "system_time")
+SHOWN = ("model", "draft_model", "template")
+"""What of a file is told to those who ask how its model is."""
 _PER_REQUEST = ("stream", "stream_options", "echo", "suffix", "best_of")
 """Fields of a template that are for a client to say: they are passed over."""
 
@@ -64,6 +66,7 @@ def _read(document: Document, file: Path, name: str) -> dict[str, Any] | None:
         at = ("model",) if "model" in _mapping(read.data) else ()
         document.problems.append(read.problem(at, "expected `model:` with `model_name:`, the name that TabbyAPI knows"))
         return None
+    document.files[name] = {section: _section(read.data, section) for section in SHOWN}
     entry: dict[str, Any] = {"name": served, "defaults": {}}
     for old, new in _moves(read.data):
         value = read.data

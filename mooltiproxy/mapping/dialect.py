@@ -162,8 +162,8 @@ class Dialect:
     those of this dialect where a path is also one of `other_paths`.
     `limit_style` is whose header fields about limits its clients read, and `id_field` is where they look for the
     request's id, if not in x-request-id. `model_fields` are what its bodies call the model: the first that is there
-    counts. A dialect with `below_prefix` is for clients alone, and only where the configuration names the prefix of
-    its paths.
+    counts. With `has_tags` the tag behind a model's name is part of it, and only `:latest` may be left out. A dialect
+    with `below_prefix` is for clients alone, and only where the configuration names the prefix of its paths.
     """
 
     name: str
@@ -183,6 +183,7 @@ class Dialect:
     limit_style: LimitStyle = "openai"
     id_field: str = ""
     model_fields: tuple[str, ...] = ("model",)
+    has_tags: bool = False
     below_prefix: bool = False
 
     def below(self, prefix: str) -> "Dialect":

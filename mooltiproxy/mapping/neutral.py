@@ -328,7 +328,9 @@ class ModelsRequest:
 @dataclass(slots=True)
 class ModelInfo:
     """A model as far as its target tells. `created` is Unix seconds; `context` is tokens; `capabilities` are Ollama's
-    words (completion, tools, vision, thinking, embedding, insert)."""
+    words (completion, tools, vision, thinking, embedding, insert). `parameters`, `template` and `system` are what its
+    requests get where they say nothing. One that is in memory leaves it at `expires`, Unix seconds, None for never;
+    `vram` are the bytes of `size` that a GPU holds, None for all."""
 
     id: str
     created: int | None = None
@@ -339,6 +341,11 @@ class ModelInfo:
     digest: str | None = None
     details: Mapping[str, Any] | None = None
     capabilities: tuple[str, ...] | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    template: str = ""
+    system: str = ""
+    expires: float | None = None
+    vram: int | None = None
 
 
 @dataclass(slots=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from aiohttp import web
 
 from mooltiproxy.bans import Bans
+from mooltiproxy.catalogue.answers import Catalogue
 from mooltiproxy.config.model import Config
 from mooltiproxy.errors import ConfigError, Problem
 from mooltiproxy.middlewares.access_log import AccessLog, access_log
@@ -35,6 +36,7 @@ class Parts:
 
     config: Config
     router: Router
+    catalogue: Catalogue
     bans: Bans
     log: AccessLog
     endpoints: dict[str, Handler]
@@ -49,7 +51,7 @@ MIDDLEWARES: dict[str, Callable[[Parts], Middleware]] = {
     "cors": lambda parts: cors(parts.config.system.cors),
     "ip_rules": lambda parts: ip_rules(parts.config.cerbere, parts.bans),
     "bearer_auth": lambda parts: bearer_auth(parts.config, parts.bans, parts.router, parts.open_paths),
-    "routing": lambda parts: routing(parts.router, parts.endpoints),
+    "routing": lambda parts: routing(parts.router, parts.catalogue, parts.endpoints),
     "mapping": lambda parts: mapping(parts.config, parts.attachments.fetch, parts.templates.fetch),
 }
 

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 
+from mooltiproxy.catalogue.answers import Catalogue
 from mooltiproxy.config.model import Key
 from mooltiproxy.errors import BadRequest, EndpointMissing, Forbidden
 from mooltiproxy.exchange import EXCHANGE, Exchange
@@ -15,10 +16,12 @@ READING = ("GET", "HEAD")
 
 
 def routing(
-    router: Router, endpoints: Mapping[str, Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]]
+    router: Router,
+    catalogue: Catalogue,
+    endpoints: Mapping[str, Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]],
 ) -> Callable[..., Awaitable[web.StreamResponse]]:
-    """A middleware that writes `exchange.route`, or answers what is the proxy's own: endpoints that no target maps, and
-    the replies that go before a target of another API."""
+    """A middleware that writes `exchange.route`, or answers what is the proxy's own: endpoints that no target maps, the
+    replies that go before a target of another API, and what models there are where that is more than one target's."""
     own = {path: endpoint for path, endpoint in endpoints.items() if not router.maps(path)}
 
     async def middleware(
@@ -28,19 +31,25 @@ def routing(
         endpoint = own.get(exchange.path)
         if endpoint is not None:
             if exchange.key is not None and not exchange.key.is_admin:
-                raise Forbidden("this path of the proxy is for its master key")
+                raise Forbidden("this path of the proxy is for its master key, and for keys with `admin`")
             return await endpoint(request)
         target = named_target(exchange)
         reply = router.reply(exchange.path, target) if request.method in READING else None
         if reply is not None:
             return web.Response(body=reply.body, content_type=reply.media_type)
         exchange.path = router.told_apart(exchange.path, request.headers)
+        about = router.about_models(exchange.path, request.method) if target is None else None
+        allowed = exchange.key.targets if exchange.key is not None else None
+        if about is not None and catalogue.has(about):
+            return await catalogue.listed(about, exchange.query, allowed)
         model = await asked_model(exchange, router) if router.wants_model and target is None else None
-        route = exchange.route = router.route(exchange.path, target, model)
+        route = exchange.route = router.route(exchange.path, target, model, allowed)
         check_right(exchange.key, route)
-        renamed = route.model
-        if renamed is not None and renamed.upstream_name != renamed.name and exchange.route.path_model is None:
-            exchange.replace_body(asking(await exchange.body(), renamed, router.model_fields(exchange.path)))
+        known = await catalogue.one(about, route, model) if about is not None and model else None
+        if known is not None:
+            return known
+        if route.model is not None and route.is_renamed and route.path_model is None:
+            exchange.replace_body(asking(await exchange.body(), route.model, router.model_fields(exchange.path)))
         told = len(exchange.headers)
         while True:
             try:

@@ -1,0 +1,157 @@
+"""What clients are told of the models behind the proxy: all of them, those in memory, and one."""
+
+import asyncio
+import math
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import parse_qsl
+
+import orjson
+from aiohttp import web
+
+from mooltiproxy.catalogue.facts import info_of
+from mooltiproxy.catalogue.live import Live, Source, Told, sources
+from mooltiproxy.config.model import Config, Model, Run
+from mooltiproxy.engines.access import Access
+from mooltiproxy.engines.owner import Shown
+from mooltiproxy.engines.schedule import State
+from mooltiproxy.errors import NotFound
+from mooltiproxy.mapping.dialect import Endpoint
+from mooltiproxy.mapping.listed import is_later_page, page, place_in
+from mooltiproxy.mapping.model_names import known_as
+from mooltiproxy.mapping.neutral import ModelInfo, ModelsAnswer, ModelsRequest
+from mooltiproxy.routing import Route
+
+IN_MEMORY = (State.READY, State.DRAINING)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A model of a list, and what its target tells of it where that has the client's form already."""
+
+    model: ModelInfo
+    raw: Any = None
+
+
+class Catalogue:
+    """The models of one configuration. Lists have one page, with everything."""
+
+    def __init__(self, config: Config, live: Live, engines: Access) -> None:
+        self._config = config
+        self._live = live
+        self._engines = engines
+        self.sources: Mapping[str, Source] = {source.target: source for source in sources(config)}
+        self._named = {name: model for name, model in config.models.items() if not model.is_pattern}
+        self._has_several = len(config.targets) > 1
+        self._has_engines = any(target.run is not None for target in config.targets.values())
+
+    def has(self, endpoint: Endpoint) -> bool:
+        """Whether the proxy itself answers these requests for a list. A single target tells of its models itself, and
+        some APIs have no list but tell of one model."""
+        if endpoint.kind == "running":
+            return self._has_several or self._has_engines
+        return endpoint.kind == "models" and self._has_several and is_list(endpoint)
+
+    async def listed(self, endpoint: Endpoint, query: str, allowed: Collection[str] | None) -> web.Response:
+        """All models, or those in memory, of the targets that are `allowed`, None for all; each name once."""
+        entries: dict[str, Entry] = {}
+        if not is_later_page(dict(parse_qsl(query))):
+            chosen = [one for one in self.sources.values() if allowed is None or one.target in allowed]
+            every = self._running if endpoint.kind == "running" else self._all
+            for entry in await every(endpoint, chosen, allowed):
+                entries.setdefault(entry.model.id, entry)
+        kept = entries.values()
+        return _response(page(endpoint, [one.model for one in kept], [one.raw for one in kept]))
+
+    async def _all(self, endpoint: Endpoint, chosen: Sequence[Source], allowed: Collection[str] | None) -> list[Entry]:
+        """The names of the file, then what targets list."""
+        answers = await asyncio.gather(*(self._live.listed(source, endpoint) for source in chosen))
+        told = {source.target: answer for source, answer in zip(chosen, answers, strict=True) if answer is not None}
+        listed = {target: _entries(answer, endpoint) for target, answer in told.items()}
+        named = [one for one in self._named.values() if allowed is None or one.target in allowed]
+        ours = [self._of_file(model, listed.get(model.target, {})) for model in named]
+        return [*ours, *(entry for entries in listed.values() for entry in entries.values())]
+
+    def _of_file(self, model: Model, listed: Mapping[str, Entry]) -> Entry:
+        """A model of the file, with what its target tells of it."""
+        known = known_as(model.upstream_name, listed)
+        live = listed[known] if known is not None else None
+        raw = live.raw if live is not None and known == model.name else None
+        return Entry(info_of(model, self._config.targets[model.target], live.model if live else None), raw)
+
+    async def _running(
+        self, endpoint: Endpoint, chosen: Sequence[Source], allowed: Collection[str] | None
+    ) -> list[Entry]:
+        """The models of the proxy's own servers that take requests, then what targets tell of theirs."""
+        answers = await asyncio.gather(*(self._live.running(source) for source in chosen))
+        told = [entry for answer in answers if answer is not None for entry in _entries(answer, endpoint).values()]
+        shown = [one for one in await self._engines.states() if one.state in IN_MEMORY]
+        ours = [entry for one in shown if allowed is None or one.target in allowed for entry in self._loaded(one)]
+        return [*ours, *told]
+
+    def _loaded(self, shown: Shown) -> Iterator[Entry]:
+        """The models of a server, by the target's name where it has none in the file."""
+        target = self._config.targets.get(shown.target)
+        if target is None or target.run is None:
+            return
+        memory = shown.memory
+        in_gpu = memory.get("gpu", 0)
+        for name in shown.models or (shown.target,):
+            info = info_of(self._named[name], target) if name in self._named else ModelInfo(name)
+            size = memory.get("ram", 0) + in_gpu
+            yield Entry(replace(info, size=size, vram=in_gpu, expires=_expires(shown, target.run)))
+
+    async def one(self, endpoint: Endpoint, route: Route, name: str) -> web.Response | None:
+        """What is known of the one model that a request asks about, `name` as the client calls it; None where the
+        target itself is to be asked. No server is started for that. Raises NotFound for what nobody knows."""
+        if endpoint.kind != "model" or route.entry.is_explicit:
+            return None
+        model = self._named.get(route.model.name) if route.model is not None else None
+        if route.target.run is None:
+            if model is None or route.entry.translation is None:
+                return None
+            source = self.sources.get(route.target.name)
+            told = await self._live.listed(source, endpoint) if source is not None else None
+            return _one(endpoint, self._of_file(model, _entries(told, endpoint) if told else {}).model, name)
+        if model is None:
+            if any(one.target == route.target.name for one in self._named.values()):
+                raise NotFound(f"model '{name}' not found", code="model_not_found", param="model")
+            return None
+        if route.entry.translation is None and await self._is_in_memory(model):
+            return None
+        return _one(endpoint, info_of(model, route.target), name)
+
+    async def _is_in_memory(self, model: Model) -> bool:
+        states = await self._engines.states()
+        return any(one.state in IN_MEMORY and model.name in one.models for one in states)
+
+
+def is_list(endpoint: Endpoint) -> bool:
+    """Whether what clients get there is a list."""
+    return place_in(endpoint.write_answer(ModelsAnswer([ModelInfo("any")]), ModelsRequest())) is not None
+
+
+def _entries(told: Told, endpoint: Endpoint) -> dict[str, Entry]:
+    """The models that a target lists, by name."""
+    raw = told.raw(endpoint)
+    return {name: Entry(info, raw.get(name)) for name, info in told.models.items()}
+
+
+def _expires(shown: Shown, run: Run) -> float | None:
+    """When a server stops if nobody asks it, in Unix seconds, None for never. One that is busy stays after that for as
+    long as the file says; one that gives way to another goes now."""
+    if shown.state is State.DRAINING:
+        return time.time()
+    if shown.until is None:
+        return None if run.unload_after is None else time.time() + run.unload_after
+    return None if shown.until == math.inf else shown.until
+
+
+def _one(endpoint: Endpoint, info: ModelInfo, name: str) -> web.Response:
+    return _response(endpoint.write_answer(ModelsAnswer([replace(info, id=name)]), ModelsRequest(name)))
+
+
+def _response(body: Any) -> web.Response:
+    return web.Response(body=orjson.dumps(body), content_type="application/json")
