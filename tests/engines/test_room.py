@@ -53,6 +53,13 @@ def test_no_small_engine_leaves_if_a_large_one_has_to_anyway() -> None:
     assert sim.stopping == ["large"]
 
 
+def test_of_those_that_another_makes_needless_the_one_that_was_used_first_leaves() -> None:
+    sim = Simulation(BUDGET, a=needs(2), b=needs(2), c=needs(4), new=needs(7))
+    sim.idle("a", "b", "c")
+    sim.ask("new")
+    assert sim.stopping == ["a", "c"]
+
+
 def test_an_idle_engine_leaves_before_a_busy_one() -> None:
     sim = Simulation(BUDGET, busy=needs(5), idle=needs(5), new=needs(4))
     sim.started_for("busy")
@@ -84,6 +91,35 @@ def test_a_draining_engine_goes_on_when_an_idle_one_leaves_in_its_place() -> Non
     sim.leave(second)
     assert (sim.state("a"), sim.stopping) == (State.READY, ["b"])
     assert {first, waiting} <= set(sim.admitted)
+
+
+def test_an_engine_that_is_to_leave_but_is_asked_in_time_stays_if_another_can_leave() -> None:
+    sim = Simulation(BUDGET, a=needs(5), b=needs(5), c=needs(5))
+    sim.started_for("a")
+    sim.wait(10)
+    sim.leave(sim.started_for("b"))
+    sim.ask("c")
+    assert sim.state("a") is State.READY
+    sim.ask("b")
+    assert (sim.state("a"), sim.state("b")) == (State.DRAINING, State.READY)
+
+
+def test_nobody_leaves_for_an_engine_whose_group_is_about_to_serve_another() -> None:
+    sim = Simulation(BUDGET, idle=needs(5), a=Rules("gpu", needs={"ram": 2}), b=Rules("gpu", needs={"ram": 8}))
+    sim.idle("idle")
+    sim.ask("a")
+    sim.ask("b")
+    assert (sim.starting, sim.stopping) == (["a"], [])
+
+
+def test_an_engine_keeps_its_place_if_the_other_of_its_group_lacks_room_anyway() -> None:
+    sim = Simulation(BUDGET, a=needs(9), b=needs(9), c=Rules("gpu", needs={"ram": 1}), d=Rules("gpu", needs={"ram": 5}))
+    sim.started_for("a")
+    sim.idle("c")
+    sim.wait(10)
+    for name in "bd":
+        sim.ask(name)
+    assert (sim.state("a"), sim.state("c"), sim.stopping) == (State.DRAINING, State.READY, [])
 
 
 def test_an_engine_keeps_its_part_of_the_budget_as_long_as_its_start_took() -> None:
@@ -179,10 +215,11 @@ def test_what_is_measured_of_a_start_is_not_remembered() -> None:
 
 def test_what_was_measured_is_forgotten_when_the_settings_change() -> None:
     sim = Simulation(BUDGET, a=Rules())
-    sim.idle("a")
+    ticket = sim.started_for("a")
     sim.measured("a", ram=7)
     sim.unload("a", outdated=True)
     sim.measured("a", ram=8)
+    sim.leave(ticket)
     sim.ended("a")
     assert sim.engine("a").takes("ram") == 0
 
@@ -301,6 +338,47 @@ def test_a_reload_that_changes_nothing_starts_no_preloaded_engine() -> None:
     assert sim.starting == []
 
 
+def test_a_reload_that_turns_preload_on_does_not_start_again_what_runs() -> None:
+    sim = Simulation(a=Rules())
+    sim.idle("a")
+    sim.configure("a", Rules(preload=True))
+    sim.unload("a")
+    sim.ended("a")
+    assert sim.starting == []
+
+
+def test_a_reload_that_turns_preload_on_starts_again_what_is_being_unloaded() -> None:
+    sim = Simulation(a=Rules())
+    ticket = sim.ask("a")
+    sim.unload("a")
+    sim.configure("a", Rules(preload=True))
+    sim.started("a")
+    sim.leave(ticket)
+    sim.ended("a")
+    assert sim.starting == ["a"]
+
+
+def test_a_preload_that_is_unloaded_while_it_starts_is_not_started_again() -> None:
+    sim = Simulation(a=Rules(preload=True), b=Rules(preload=True))
+    sim.unload("a")
+    sim.ended("a")
+    sim.ask("b")
+    sim.unload("b")
+    sim.failed("b")
+    sim.wait(100)
+    assert sim.starting == []
+
+
+def test_closing_breaks_off_starts_that_nobody_waits_for_and_begins_none() -> None:
+    sim = Simulation(a=Rules(preload=True), b=Rules(preload=True), c=Rules())
+    sim.failed("a")
+    sim.ask("c")
+    sim.take(sim.schedule.close(sim.now))
+    assert (sim.stopping, sim.starting) == (["b"], ["c"])
+    sim.wait(100)
+    assert sim.starting == ["c"]
+
+
 def test_a_preloaded_engine_with_new_settings_starts_again() -> None:
     sim = Simulation(a=Rules(preload=True))
     sim.started("a")
@@ -333,6 +411,16 @@ def test_preloads_go_behind_requests_in_the_order_of_the_file_and_push_nobody_ou
     sim.ask("asked")
     sim.ended("busy")
     assert sim.starting == ["tiny", "asked", "first"]
+
+
+def test_a_preload_does_not_take_what_a_request_is_about_to_get() -> None:
+    sim = Simulation(BUDGET, old=needs(9), a=needs(6), b=needs(7))
+    sim.idle("old")
+    sim.configure("preloaded", Rules(needs={"ram": 4}, preload=True))
+    sim.ask("a")
+    sim.ask("b")
+    sim.ended("old")
+    assert sim.starting == ["a"]
 
 
 def test_an_engine_that_swaps_at_once_is_stopped_in_the_middle_of_an_answer_but_not_too_soon() -> None:
