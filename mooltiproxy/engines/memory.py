@@ -153,6 +153,14 @@ class NvidiaSmi:
     def __init__(self, patience: float = PATIENCE) -> None:
         self._patience = patience
         self._not_before = -math.inf
+        self._names: dict[str, str] = {}
+
+    async def names(self) -> dict[str, str]:
+        """What each GPU is called here, by its UUID; asked once."""
+        self._names = self._names or {
+            uuid: f"{GPU}{index}" for index, uuid in await self.rows("gpu", "index", "uuid") or ()
+        }
+        return self._names
 
     async def rows(self, query: str, *fields: str) -> list[list[str]] | None:
         """What it lists, of each these fields; None where it cannot be asked."""
@@ -201,7 +209,7 @@ async def _used_gpus(processes: Mapping[int, int]) -> dict[str, int]:
     ours = [(gpu, _whole(megabytes)) for gpu, pid, megabytes in listed if _whole(pid) in processes]
     if not ours:
         return {}
-    names = {uuid: f"{GPU}{index}" for index, uuid in await _nvidia.rows("gpu", "index", "uuid") or ()}
+    names = await _nvidia.names()
     used = dict.fromkeys(names.values(), 0)
     for gpu, megabytes in ours:
         if gpu not in names or megabytes is None:

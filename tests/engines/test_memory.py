@@ -13,6 +13,8 @@ import pytest
 
 from mooltiproxy.engines import memory
 from mooltiproxy.engines.memory import NvidiaSmi, free, free_ram, used, used_ram
+from tests.servers.engines import BODY, engines, processes, toy_target
+from tests.servers.proxy import proxy
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="nothing of it can be told elsewhere")
 MIB = 1024 * 1024
@@ -30,6 +32,16 @@ GPUS = ["timestamp", "driver_version", "count", "name", "gpu_name", "index", "uu
 APPS = ["timestamp", "gpu_name", "gpu_bus_id", "gpu_serial", "gpu_uuid", "pid", "process_name", "name",
         "used_gpu_memory", "used_memory"]
 ANOTHER = dict(gpu_uuid="uuid", used_gpu_memory="used_memory")
+
+def alive(*words):
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if "\\0".join(words).encode() in file.read_bytes():
+                return True
+        except OSError:
+            continue
+    return False
+
 options = dict(option.partition("=")[::2] for option in sys.argv[1:])
 formats = set(options.pop("--format", "").split(","))
 if list(options) not in (["--query-gpu"], ["--query-compute-apps"]) or len(sys.argv) != 3:
@@ -58,7 +70,7 @@ for row in rows[query]:
 
 
 def smi(folder: Path, rows: object, delay: float = 0.0) -> None:
-    """An nvidia-smi in this folder that lists these rows."""
+    """An nvidia-smi in this folder that lists these rows, or those that a Python expression says."""
     file = folder / "nvidia-smi"
     file.write_text(SMI.format(python=sys.executable, rows=rows, delay=delay))
     file.chmod(0o755)
@@ -264,3 +276,23 @@ async def test_it_is_asked_again_once_it_may_have_come_back(path: Path, monkeypa
     assert set(await free()) == {"ram"}
     smi(path, {"--query-gpu": gpus("5")})
     assert (await free())["gpu0"] == 5 * MIB
+
+
+async def test_the_next_server_of_a_group_starts_once_the_gpu_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(memory, "_nvidia", NvidiaSmi())
+    monkeypatch.setattr("mooltiproxy.engines.owner.ROOM_POLL", 0.02)
+    free = {"index": "0", "uuid": "GPU-0", "memory.free": "FREE"}
+    rows = repr({"--query-gpu": [free], "--query-compute-apps": []})
+    smi(tmp_path, rows.replace("'FREE'", "'100' if alive('holder.py', '7', '') else '1000'"))
+    first = toy_target("--hold", "7", "--hold-after", "0.5", group="gpu")
+    second = toy_target(log=tmp_path / "second.jsonl", group="gpu", memory={"gpu": "500MiB"})
+    async with proxy(engines(first=first, second=second), tmp_path) as running:
+        for target in ("first", "second"):
+            async with running.client.post("/generate", json=BODY, headers={"target": target}) as response:
+                assert response.status == 200, await response.text()
+            held = [list(processes(part)) for part in ("demo/holder.py\x007\x00", "--hold\x007")]
+            assert [bool(pids) for pids in held] == [target == "first"] * 2
+    assert asked(tmp_path) > 2
