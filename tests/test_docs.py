@@ -37,6 +37,7 @@ DOCUMENTS = [
 ]
 README, CONFIGURATION, EXTENDING = ROOT / "README.md", ROOT / "docs/configuration.md", ROOT / "docs/extending.md"
 ENVIRON = {"BOB_KEY": "b", "MOOLTIPROXY_KEY": "the-master-key", "OPENAI_API_KEY": "the-openai-key"}
+ENVIRON |= {"TABBY_KEY": "the-tabby-key", "TABBY_ADMIN_KEY": "the-admin-key"}
 ANY_TARGET = "targets: {default: local, local: {url: 'http://127.0.0.1:8080', speaks: openai}}\n"
 JSON, SSE = "application/json", "text/event-stream"
 KINDS = {"chat": "chat", "text": "chat", "embeddings": "embeddings", "count": "counts", "health": "health"}
