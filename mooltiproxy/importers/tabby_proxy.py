@@ -26,7 +26,7 @@ _TABBYS = "TabbyAPI itself reads it, from this file"
 _START = "start.py"
 _GROUP = "tabby"
 _READY = "/v1/model"
-"""What answers 200 once a model is loaded; /health does before."""
+"""What answers 200 to who has a key, once a model is loaded; /health does before."""
 _UNLOAD_TIMER = ("model", "unload_timer")
 _RUN = "there is no start.py of TabbyAPI around this file: say under `run` of the target how it is started"
 
@@ -99,8 +99,10 @@ def _started(draft: Draft, path: Where, name: str, data: Data, variable: str) ->
         return ""
     port = section(data, "network").get("port")
     url = f"http://{_HOST}:{port}" if isinstance(port, int) else Variable(f"http://{_HOST}:${{port}}")
-    run = _run(folder, file, data)
+    if not variable and (folder / _TOKENS).is_file():
+        variable = draft.need("TABBY_API_KEY", f"the key of TabbyAPI, as {_TOKENS} has it")
     key = {"envkey": variable} if variable else {}
+    run = _run(folder, file, data) | ({"ready": _READY} if variable else {})
     target = draft.target(name, {"url": url, **key, "speaks": "openai", "run": run})
     if "unload_after" in run:
         draft.put((*path, *_UNLOAD_TIMER), ("targets", target, "run", "unload_after"), run["unload_after"])
@@ -116,7 +118,6 @@ def _run(folder: Path, file: Path, data: Data) -> Data:
         "command": joined(command),
         "cwd": str(folder),
         "env": {"TABBY_NETWORK_HOST": _HOST, "TABBY_NETWORK_PORT": Variable("${port}")},
-        "ready": _READY,
         **({} if idle is None else {"unload_after": idle}),
         "group": _GROUP,
     }

@@ -120,7 +120,17 @@ def test_tabby_is_found_around_a_folder_or_a_file_of_it(tmp_path: Path, named: s
     (tmp_path / "venv/bin/python").touch()
     target = import_file(folder / named, {})[0].data["targets"]["a"]
     assert target["url"] == "http://127.0.0.1:6000"
+    assert "envkey" not in target and "ready" not in target["run"]
     assert target["run"]["command"] == f"{tmp_path}/venv/bin/python start.py --config config/a.yml"
+
+
+def test_tabbys_own_key_is_asked_for_where_only_a_file_of_it_is_named(tmp_path: Path) -> None:
+    folder = write(tmp_path, config__a=MODEL, api_tokens="api_key: secret\n")
+    (tmp_path / "start.py").touch()
+    result = import_file(folder / "config/a.yml", {})[0]
+    assert result.data["targets"]["a"]["envkey"] == "TABBY_API_KEY"
+    assert result.data["targets"]["a"]["run"]["ready"] == "/v1/model"
+    assert "TABBY_API_KEY" in result.variables
 
 
 def test_a_timer_that_is_none_is_listed(tmp_path: Path) -> None:
