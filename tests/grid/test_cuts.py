@@ -21,6 +21,8 @@ PROMPTING = [client for client in CLIENTS if Feature.TOOLS not in client.bodies]
 CALLING = tuple(target for target in TARGETS if target is not strict_tgi)
 RICH = Told("Héllo\u2028 \U0001f600", "Let me see.", (Call("Paris", "call_a"), Call("Rome", "call_b")), "tool_calls")
 PLAIN = Told("Héllo\u2028 \U0001f600", stop_string="END")
+LENGTH = 512
+"""Of pieces of a stream, in bytes: some whole events and parts of two others."""
 
 Run = Callable[[list[bytes]], bytes]
 
@@ -64,9 +66,14 @@ def path_of(client: Client, target: ModuleType, feature: Feature) -> str:
 
 
 def cuts(data: bytes) -> list[list[bytes]]:
-    """The stream cut in two at every place, and all of its bytes one by one."""
+    """The stream byte by byte, and cut at every place: into pieces of LENGTH, the first one of each length up to it."""
     single = [data[at : at + 1] for at in range(len(data))]
-    return [single, *([data[:at], data[at:]] for at in range(1, len(data)))]
+    return [single, *(_pieces(data, first) for first in range(1, min(LENGTH + 1, len(data))))]
+
+
+def _pieces(data: bytes, first: int) -> list[bytes]:
+    bounds = [0, *range(first, len(data), LENGTH), len(data)]
+    return [data[start:end] for start, end in itertools.pairwise(bounds)]
 
 
 def pairs(clients: list[Client], targets: tuple[ModuleType, ...]) -> list[object]:

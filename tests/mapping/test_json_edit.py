@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from mooltiproxy.mapping.json_edit import with_fields
 
 scalars = st.none() | st.booleans() | st.integers(-(2**31), 2**31) | st.text(max_size=6)
-values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner))
+values = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+)
 objects = st.dictionaries(st.text(max_size=3), values, max_size=5)
 
 

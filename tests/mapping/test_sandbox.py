@@ -5,6 +5,7 @@ import time
 import pytest
 
 from mooltiproxy.errors import BadRequest, InternalError
+from mooltiproxy.mapping import sandbox
 from mooltiproxy.mapping.chat_template import BadTemplate, ChatTemplate
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
@@ -97,6 +98,16 @@ def test_a_template_that_would_go_on_is_stopped(source: str) -> None:
         "{{ strftime_now('%999999999d') }}",
         "{{ range(99999)|map('center', 99999)|list }}",
         "{{ ([range(100000)|list] * 1000)|sum(start=[])|length }}",
+    ],
+)
+def test_a_template_that_would_fill_the_memory_is_stopped(source: str) -> None:
+    with pytest.raises(InternalError, match="the chat template mine was stopped"):
+        rendered(source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
         GROWING + "{{ x }}",
         GROWING + "{{ x|tojson }}",
         GROWING + "{{ [x]|unique|list }}",
@@ -114,8 +125,11 @@ def test_a_template_that_would_go_on_is_stopped(source: str) -> None:
         "{% set x = 1 %}" + "{% set x = namespace(a=x, b=x) %}" * 40 + "{{ x }}",
     ],
 )
-def test_a_template_that_would_fill_the_memory_is_stopped(source: str) -> None:
-    with pytest.raises(InternalError, match="the chat template mine was stopped"):
+def test_a_value_that_holds_itself_many_times_over_is_not_gone_through(
+    monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    monkeypatch.setattr(sandbox, "MAX_STEPS", 200_000)  # each doubles, so it reaches any limit: a lower one sooner
+    with pytest.raises(InternalError, match="the chat template mine was stopped: it takes more than 200000 steps"):
         rendered(source)
 
 
