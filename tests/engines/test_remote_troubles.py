@@ -119,6 +119,24 @@ async def test_an_unload_that_hangs_ends_with_the_grace(
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+async def test_whoever_has_less_time_ends_the_stop_for_all(
+    session: PooledSession, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(common, "LEAST_GRACE", 0.05)
+    server = server_of(engine)
+    async with running(server) as up:
+        made = await started(made_for(session, engine, up.url))
+        server.troubles[UNLOADS[engine]] += [HANGS]
+        asked = server.count(UNLOADS[engine])
+        stopping = asyncio.ensure_future(made.stop(30.0))
+        await server.heard(UNLOADS[engine], asked + 1)
+        async with asyncio.timeout(1.0):
+            await made.stop(0.05)
+            await stopping
+        assert server.count(UNLOADS[engine]) == asked + 1
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 async def test_a_server_that_is_gone_needs_no_unloading(session: PooledSession, engine: str) -> None:
     async with running(server_of(engine)) as up:
         made = await started(made_for(session, engine, up.url))

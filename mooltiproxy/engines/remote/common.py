@@ -61,6 +61,7 @@ class Remote(ABC):
         self._key_fields = _fields(plan.key_field)
         self._watching: asyncio.Task[None] | None = None
         self._asking: asyncio.Task[Any] | None = None
+        self._stopping: asyncio.Task[None] | None = None
         self._may_be_loaded = False
 
     async def is_loaded(self) -> bool | None:
@@ -92,23 +93,20 @@ class Remote(ABC):
         self._watching = asyncio.ensure_future(self._watch())
 
     async def stop(self, grace: float) -> None:
-        """Unload the model, and return when it is gone, or cannot be asked for, or after `grace` seconds."""
+        """Unload the model, and return when it is gone, or cannot be asked for, or after `grace` seconds: those of the
+        call that has least, where there are several."""
         if self._watching is not None:
             self._watching.cancel()
         if not self._may_be_loaded:
             return
-        try:
-            async with asyncio.timeout(None if math.isinf(grace) else max(grace, LEAST_GRACE)):
-                await self._until_gone()
-        except TimeoutError:
+        if self._stopping is None:
+            self._stopping = asyncio.ensure_future(self._end())
+        limit = None if math.isinf(grace) else max(grace, LEAST_GRACE)
+        if not (await asyncio.wait([self._stopping], timeout=limit))[0]:
+            self._stopping.cancel()
             log.warning("%s: %s has not unloaded it within %g s", self._model, self.title, grace)
-        except UpstreamError as error:
-            log.warning("%s: %s cannot be told to unload it: %s", self._model, self.title, error)
-        except Exception:
-            log.exception("%s: unexpected error while %s was to unload it", self._model, self.title)
-        finally:
-            if self._asking is not None:
-                self._asking.cancel()
+        if self._asking is not None:
+            self._asking.cancel()
 
     async def memory(self) -> Mapping[str, int]:
         """Bytes that the model takes, by resource, where the server tells."""
@@ -160,6 +158,15 @@ class Remote(ABC):
         """What comes of a request that the server carries out even where we leave: so `stop` waits for it."""
         self._asking = task = asyncio.ensure_future(asking)
         return await asyncio.shield(task)
+
+    async def _end(self) -> None:
+        """Unload the model, however long that takes."""
+        try:
+            await self._until_gone()
+        except UpstreamError as error:
+            log.warning("%s: %s cannot be told to unload it: %s", self._model, self.title, error)
+        except Exception:
+            log.exception("%s: unexpected error while %s was to unload it", self._model, self.title)
 
     async def _until_gone(self) -> None:
         """Unload, and ask again where the server had troubles; raises UpstreamError where that cannot help."""
