@@ -15,7 +15,7 @@ from tests.servers.engines import engines, processes, toy_target
 from tests.servers.proxy_process import KEY, Running, free_port, running_proxy
 
 STREAMS, RELOADS = 50, 20
-BODY = {"inputs": "The tea", "parameters": {"max_new_tokens": 40, "do_sample": False}}
+BODY = {"inputs": "The tea", "parameters": {"max_new_tokens": 25, "do_sample": False}}
 
 
 def configuration(folder: Path, port: int, number: int) -> str:
