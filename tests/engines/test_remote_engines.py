@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
@@ -28,18 +28,22 @@ ADMIN = {"tabbyapi": {"admin_envkey": "TABBY_ADMIN"}}
 ENVIRON = {"TABBY_KEY": TABBY_KEY, "TABBY_ADMIN": ADMIN_KEY, "LLAMA_KEY": LLAMA_KEY}
 
 
+def target(engine: str, url: str, **run: Any) -> dict[str, Any]:
+    """The section of a target."""
+    section = {"engine": engine, **ADMIN.get(engine, {}), **run}
+    return {"url": url, "speaks": SPEAKS.get(engine, "openai"), "run": section, **KEYS.get(engine, {})}
+
+
 @asynccontextmanager
 async def served(engine: str, server: StrictEngine, *models: str, **run: Any) -> AsyncIterator[Proxy]:
     """The proxy in front of such a server, with models that are called the same there."""
-    async with AsyncExitStack() as stack:
-        up = await stack.enter_async_context(running(server))
-        section = {"engine": engine, **ADMIN.get(engine, {}), **run}
-        target = {"url": up.url, "speaks": SPEAKS.get(engine, "openai"), "run": section, **KEYS.get(engine, {})}
+    async with running(server) as up:
         data = {
-            "targets": {"default": "remote", "remote": target},
+            "targets": {"default": "remote", "remote": target(engine, up.url, **run)},
             "models": {model: {"target": "remote"} for model in models},
         }
-        yield await stack.enter_async_context(proxy(data, None, **ENVIRON))
+        async with proxy(data, None, **ENVIRON) as proxied:
+            yield proxied
 
 
 async def said(running: Proxy, model: str) -> tuple[int, Any]:
@@ -53,6 +57,13 @@ async def state_of(running: Proxy, model: str) -> str:
     async with running.client.get("/-/status") as response:
         targets = orjson.loads(await response.read())["targets"]
     return next(str(one["state"]) for one in targets if model in one["models"])
+
+
+async def until(running: Proxy, model: str, state: str) -> None:
+    """Return once this is the state of a model."""
+    async with asyncio.timeout(5):
+        while await state_of(running, model) != state:
+            pass
 
 
 async def unload(running: Proxy) -> None:
@@ -86,13 +97,41 @@ async def test_many_requests_for_three_models_of_one_tabbyapi_are_all_answered()
     assert answers == [(200, f"I am {name}") for name in asked]
 
 
+async def test_servers_of_one_group_never_have_their_models_loaded_at_the_same_time() -> None:
+    ollama, tabby = StrictOllama("llama3"), StrictTabby("one")
+    async with running(ollama) as first, running(tabby) as second:
+        data = {
+            "targets": {
+                "default": "ollama",
+                "ollama": target("ollama", first.url, group="gpu"),
+                "tabby": target("tabbyapi", second.url, group="gpu"),
+            },
+            "models": {"llama3": {"target": "ollama"}, "one": {"target": "tabby"}},
+        }
+        async with proxy(data, None, **ENVIRON) as proxied:
+            for _ in range(2):
+                assert await said(proxied, "llama3") == (200, "I am llama3")
+                assert (len(ollama.loaded), tabby.loaded) == (1, None)
+                assert await said(proxied, "one") == (200, "I am one")
+                assert (len(ollama.loaded), tabby.loaded) == (0, "one")
+
+
+async def test_a_client_of_ollama_s_unloads_its_model_by_an_empty_request() -> None:
+    ollama = StrictOllama("llama3")
+    async with served("ollama", ollama, "llama3") as proxied:
+        for keep_alive, reason in ((-1, "load"), (0, "unload")):
+            body = {"model": "llama3", "keep_alive": keep_alive}
+            async with proxied.client.post("/api/generate", json=body) as response:
+                assert (response.status, orjson.loads(await response.read())["done_reason"]) == (200, reason)
+        await until(proxied, "llama3", "stopped")
+    assert ollama.loaded == {}
+
+
 async def test_an_idle_model_of_ollama_s_is_unloaded() -> None:
     ollama = StrictOllama("llama3")
     async with served("ollama", ollama, "llama3", unload_after=0) as proxied:
         assert await said(proxied, "llama3") == (200, "I am llama3")
-        async with asyncio.timeout(5):
-            while await state_of(proxied, "llama3") != "stopped":
-                await ollama.heard("GET /api/ps", ollama.count("GET /api/ps") + 1)
+        await until(proxied, "llama3", "stopped")
         assert ollama.loaded == {}
         assert await said(proxied, "llama3") == (200, "I am llama3")
 
@@ -102,9 +141,7 @@ async def test_a_model_of_ollama_s_that_others_have_unloaded_is_loaded_again() -
     async with served("ollama", ollama, "llama3") as proxied:
         assert await said(proxied, "llama3") == (200, "I am llama3")
         ollama.loaded.clear()
-        async with asyncio.timeout(5):
-            while await state_of(proxied, "llama3") == "ready":
-                await ollama.heard("GET /api/ps", ollama.count("GET /api/ps") + 1)
+        await until(proxied, "llama3", "stopped")
         assert await said(proxied, "llama3") == (200, "I am llama3")
         assert ollama.body("POST /api/generate")["keep_alive"] == -1
 
