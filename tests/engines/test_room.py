@@ -339,10 +339,11 @@ def test_a_reload_that_changes_nothing_starts_no_preloaded_engine() -> None:
 
 
 def test_a_reload_that_turns_preload_on_does_not_start_again_what_runs() -> None:
-    sim = Simulation(a=Rules())
+    sim = Simulation(a=Rules(unload_after=5))
     sim.idle("a")
-    sim.configure("a", Rules(preload=True))
-    sim.unload("a")
+    sim.configure("a", Rules(preload=True, unload_after=5))
+    sim.wait(5)
+    assert sim.stopping == ["a"]
     sim.ended("a")
     assert sim.starting == []
 
@@ -411,6 +412,15 @@ def test_preloads_go_behind_requests_in_the_order_of_the_file_and_push_nobody_ou
     sim.ask("asked")
     sim.ended("busy")
     assert sim.starting == ["tiny", "asked", "first"]
+
+
+def test_a_preload_that_is_pushed_out_while_it_starts_is_not_started_again() -> None:
+    sim = Simulation(a=Rules("gpu", preload=True), b=Rules("gpu"))
+    sim.ask("b")
+    assert sim.stopping == ["a"]
+    sim.ended("a")
+    sim.failed("b")
+    assert sim.starting == []
 
 
 def test_a_preload_does_not_take_what_a_request_is_about_to_get() -> None:
