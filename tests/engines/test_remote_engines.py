@@ -196,6 +196,16 @@ async def test_a_model_that_is_loaded_already_is_not_loaded_again() -> None:
     assert tabby.count("POST /v1/model/load") == 0
 
 
+async def test_what_is_loaded_when_the_proxy_starts_is_taken_up_and_unloaded_with_it() -> None:
+    router = StrictRouter("tiny", "other")
+    router.states["tiny"] = "loaded"
+    async with served("llama.cpp", router, "tiny", "other") as proxied:
+        await until(proxied, "tiny", "ready")
+        assert await state_of(proxied, "other") == "stopped"
+    assert router.states == {"tiny": "unloaded", "other": "unloaded"}
+    assert router.count("POST /models/load") == 0
+
+
 async def test_clients_wait_while_a_model_loads_and_one_may_leave() -> None:
     tabby = StrictTabby("one")
     tabby.may_load.clear()
