@@ -7,6 +7,8 @@ from urllib.parse import parse_qsl
 
 import orjson
 
+from mooltiproxy.catalogue.answers import is_merged, is_told
+from mooltiproxy.catalogue.live import sources
 from mooltiproxy.config.model import Config
 from mooltiproxy.errors import BadRequest, ProxyError
 from mooltiproxy.mapping.answers import MEDIA_TYPES
@@ -59,7 +61,15 @@ def explain(config: Config, question: Question) -> Iterator[str]:
     if reply is not None:
         yield _of_ourselves(reply)
         return
+    is_named = (prefix or question.target) is not None
+    about = None if is_named else router.about_models(path, "GET" if body is None else "POST")
+    if about is not None and is_merged(config, about):
+        yield from _of_all(config)
+        return
     case = _routed(router, path, query, prefix or question.target, body)
+    if about is not None and is_told(config, about, case.route):
+        yield "answer       of the proxy itself: what the file says of the model, and what its target lists"
+        return
     yield from _way(config, case.route)
     try:
         translated = _translation(config, case)
@@ -88,6 +98,13 @@ def _routed(router: Router, path: str, query: str, target: str | None, body: byt
     if edit is not None and body is not None and route.entry.passing is not None:
         body = edit.edited(body, route.entry.passing, config_of(route))
     return _Case(route, path, query, body, edit)
+
+
+def _of_all(config: Config) -> Iterator[str]:
+    """A list that no target is asked for alone."""
+    asked = ", ".join(source.target for source in sources(config)) or "none"
+    yield "answer       of the proxy itself: the names of models, its own servers, and what targets tell"
+    yield f"asked        {asked}"
 
 
 def _way(config: Config, route: Route) -> Iterator[str]:

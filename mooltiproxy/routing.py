@@ -121,7 +121,7 @@ class Router:
     @property
     def wants_model(self) -> bool:
         """Whether the model that a request asks for decides where it goes."""
-        return bool(self._models) or any(name in self._live for name in self._others)
+        return bool(self._models) or bool(self._others) and any(name in self._live for name in self._others)
 
     def about_models(self, path: str, method: str) -> Endpoint | None:
         """The endpoint of a request that only asks what models there are, as some dialect's clients do; None for those
@@ -251,9 +251,10 @@ def _letters(pattern: str) -> int:
 
 
 def _tagged(config: Config) -> frozenset[str]:
-    """The targets that tell models apart by their tags."""
+    """The targets that tell models apart by their tags, for one of their APIs or for what they are."""
     tagged = {name for name, one in config.registry.dialects.items() if one.has_tags}
-    return frozenset(name for name, target in config.targets.items() if not tagged.isdisjoint(target.speaks))
+    told = {name: {*one.speaks, one.run.engine if one.run else None} for name, one in config.targets.items()}
+    return frozenset(name for name, words in told.items() if not tagged.isdisjoint(words))
 
 
 def _about_models(dialects: Mapping[str, Dialect]) -> dict[str, Endpoint]:

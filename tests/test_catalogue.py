@@ -1,6 +1,7 @@
 """The models behind several targets: one list for every client, and where a model that is listed is asked."""
 
 import asyncio
+import dataclasses
 import hashlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -168,6 +169,8 @@ async def test_a_key_sees_what_it_may_ask() -> None:
     async with behind(keys=keys) as (running, up):
         told = await got(running, "/v1/models", authorization="Bearer the-key-of-alice")
         assert names(told) == ["bob", "llama3:latest"]
+        running_models = await got(running, "/api/ps", authorization="Bearer the-key-of-alice")
+        assert names(running_models) == ["llama3:latest"]
         status, _ = await posted(
             running, "/api/chat", {"model": "llama3:latest"}, authorization="Bearer the-key-of-alice"
         )
@@ -186,7 +189,29 @@ async def test_a_list_that_the_file_maps_stays_as_it_is() -> None:
 
 async def test_a_target_that_is_named_lists_its_own() -> None:
     async with behind() as (running, _):
-        assert names(await got(running, "/to/cloud/v1/models")) == ["bob", "gpt"]
+        assert names(await got(running, "/to/cloud/v1/models")) == ["gpt"]
+        assert names(await got(running, "/to/local/api/tags")) == ["bob", "llama3:latest"]
+
+
+async def test_what_targets_listed_is_kept_across_a_reload_as_far_as_they_are_the_same() -> None:
+    async with behind() as (running, up):
+        await got(running, "/v1/models")
+        server = running.server
+        targets = {name: dataclasses.replace(one) for name, one in server._config.targets.items()}
+        targets["other"] = dataclasses.replace(targets["other"], url="http://127.0.0.1:1")
+        server._listener.current = server._current(dataclasses.replace(server._config, targets=targets))
+        assert server._live.names == {"cloud": {"gpt"}, "local": {"llama3:latest"}}
+        assert names(await got(running, "/v1/models")) == EVERY[:-1]
+
+
+async def test_targets_are_asked_again_from_time_to_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "EVERY", 0.01)
+    async with behind() as (running, up):
+        async with asyncio.timeout(5):
+            while len([one for one in up.requests if one.line == "GET /api/tags HTTP/1.1"]) < 3:
+                await up.asked.wait()
+                up.asked.clear()
+        assert "local" in running.server._live.names
 
 
 async def test_a_single_target_is_asked_nothing_of_its_own_accord() -> None:

@@ -132,6 +132,14 @@ def test_a_request_that_no_target_is_asked_for_shows_its_answer() -> None:
     assert last.startswith("answer       of the proxy itself: {") and '"done_reason":"unload"' in last
 
 
+def test_what_the_proxy_itself_tells_of_models_is_said() -> None:
+    url = "http://127.0.0.1:1"
+    assert explained(url, path="/v1/models")[1] == "asked        one, two"
+    assert "asked" not in str(explained(url, path="/v1/models", target="two"))
+    assert "what the file says" in explained(url, path="/api/show", body=b'{"model": "big"}')[0]
+    assert "target       one" in explained(url, path="/api/show", body=b'{"model": "else"}')[0]
+
+
 def test_what_would_be_fetched_first_is_told() -> None:
     config = from_data(config_for("http://127.0.0.1:1"), Path(), {})
     document = {"type": "document", "source": {"type": "url", "url": "https://example.com/a.pdf"}}

@@ -44,15 +44,10 @@ class Catalogue:
         self._engines = engines
         self.sources: Mapping[str, Source] = {source.target: source for source in sources(config)}
         self._named = {name: model for name, model in config.models.items() if not model.is_pattern}
-        self._has_several = len(config.targets) > 1
-        self._has_engines = any(target.run is not None for target in config.targets.values())
 
     def has(self, endpoint: Endpoint) -> bool:
-        """Whether the proxy itself answers these requests for a list. A single target tells of its models itself, and
-        some APIs have no list but tell of one model."""
-        if endpoint.kind == "running":
-            return self._has_several or self._has_engines
-        return endpoint.kind == "models" and self._has_several and is_list(endpoint)
+        """Whether the proxy itself answers these requests."""
+        return is_merged(self._config, endpoint)
 
     async def listed(self, endpoint: Endpoint, query: str, allowed: Collection[str] | None) -> web.Response:
         """All models, or those in memory, of the targets that are `allowed`, None for all; each name once."""
@@ -106,30 +101,47 @@ class Catalogue:
     async def one(self, endpoint: Endpoint, route: Route, name: str) -> web.Response | None:
         """What is known of the one model that a request asks about, `name` as the client calls it; None where the
         target itself is to be asked. No server is started for that. Raises NotFound for what nobody knows."""
-        if endpoint.kind != "model" or route.entry.is_explicit:
+        model = named(self._config, route)
+        is_ours = route.target.run is not None
+        if model is None and is_ours and endpoint.kind == "model" and self._config.names_at(route.target.name):
+            raise NotFound(f"model '{name}' not found", code="model_not_found", param="model")
+        if model is None or not is_told(self._config, endpoint, route):
             return None
-        model = self._named.get(route.model.name) if route.model is not None else None
-        if route.target.run is None:
-            if model is None or route.entry.translation is None:
-                return None
-            source = self.sources.get(route.target.name)
-            told = await self._live.listed(source, endpoint) if source is not None else None
-            return _one(endpoint, self._of_file(model, _entries(told, endpoint) if told else {}).model, name)
-        if model is None:
-            if any(one.target == route.target.name for one in self._named.values()):
-                raise NotFound(f"model '{name}' not found", code="model_not_found", param="model")
+        if is_ours and route.entry.translation is None and await self._is_in_memory(model):
             return None
-        if route.entry.translation is None and await self._is_in_memory(model):
-            return None
-        return _one(endpoint, info_of(model, route.target), name)
+        source = self.sources.get(model.target)
+        told = await self._live.listed(source, endpoint) if source is not None else None
+        return _one(endpoint, self._of_file(model, _entries(told, endpoint) if told else {}).model, name)
 
     async def _is_in_memory(self, model: Model) -> bool:
         states = await self._engines.states()
         return any(one.state in IN_MEMORY and model.name in one.models for one in states)
 
 
-def is_list(endpoint: Endpoint) -> bool:
-    """Whether what clients get there is a list."""
+def named(config: Config, route: Route) -> Model | None:
+    """The model of a route, if the file names it."""
+    model = config.models.get(route.model.name) if route.model is not None else None
+    return None if model is None or model.is_pattern else model
+
+
+def is_told(config: Config, endpoint: Endpoint, route: Route) -> bool:
+    """Whether the proxy itself can tell of the model that a request asks about: one that the file names, unless the
+    target has the client's API and needs not be started for it."""
+    return (
+        endpoint.kind == "model"
+        and not route.entry.is_explicit
+        and named(config, route) is not None
+        and (route.target.run is not None or route.entry.translation is not None)
+    )
+
+
+def is_merged(config: Config, endpoint: Endpoint) -> bool:
+    """Whether what clients get at an endpoint is a list of more than one target's models. A single target tells of its
+    models itself; of those in memory only if its server is its own. Some APIs have no list but tell of one model."""
+    if endpoint.kind == "running":
+        return len(config.targets) > 1 or any(target.run is not None for target in config.targets.values())
+    if endpoint.kind != "models" or len(config.targets) == 1:
+        return False
     return place_in(endpoint.write_answer(ModelsAnswer([ModelInfo("any")]), ModelsRequest())) is not None
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from mooltiproxy.config.build import path_at
 from mooltiproxy.config.model import Config, Target, Timeouts
-from mooltiproxy.errors import ProxyError, UpstreamBroken
+from mooltiproxy.errors import UpstreamBroken
 from mooltiproxy.mapping.dialect import Dialect, Endpoint, Kind
 from mooltiproxy.mapping.listed import place_in
 from mooltiproxy.mapping.neutral import ModelInfo, ModelsAnswer, ModelsRequest
@@ -25,7 +25,7 @@ PATIENCE = 2.0
 """Seconds that a target gets for its list."""
 EVERY = 60.0
 """Seconds between two rounds of questions that no client has asked for."""
-MAX_LIST = 16 * 1024 * 1024
+MAX_LIST = 8 * 1024 * 1024
 _TIMEOUTS = Timeouts(connect=PATIENCE, first_byte=PATIENCE, idle=PATIENCE, total=PATIENCE)
 
 
@@ -146,8 +146,8 @@ class Live:
         try:
             async with asyncio.timeout(PATIENCE):
                 told = await self._answer(source, place)
-        except (ProxyError, TimeoutError) as error:
-            log.debug("target %s does not list its models: %s", source.target, error)
+        except Exception as error:  # noqa: BLE001 - a dialect of the user's may raise anything
+            log.debug("target %s does not list its models: %s: %s", source.target, type(error).__name__, error)
             return None
         if place in source.lists and self._sources.get(source.target) == source:
             self._told[source.target] = told

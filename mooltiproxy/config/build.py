@@ -132,10 +132,8 @@ def _model(name: str, values: Values, library: Library | None, document: Documen
 
 
 def _listed(values: Values, target: str) -> list[str]:
-    """The names under `models:` that lists of this target's models have, too: the default target's have all."""
-    is_default = values["targets"]["default"] == target
-    models = _section(values, "models").items()
-    return [name for name, own in models if "*" not in name and (is_default or own["target"] == target)]
+    """The names under `models:` that lists of this target's models have, too."""
+    return [name for name, own in _section(values, "models").items() if "*" not in name and own["target"] == target]
 
 
 def _unnamed(models: Values, target: str) -> str | None:

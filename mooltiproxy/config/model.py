@@ -216,6 +216,5 @@ class Config:
     warnings: tuple[Problem, ...] = ()
 
     def names_at(self, target: str) -> list[str]:
-        """The names under `models:` that a list of this target's models has: all in that of the default one."""
-        known = [model for model in self.models.values() if not model.is_pattern]
-        return [model.name for model in known if target in (model.target, self.default_target)]
+        """The names under `models:` that a list of this target's models has."""
+        return [model.name for model in self.models.values() if model.target == target and not model.is_pattern]

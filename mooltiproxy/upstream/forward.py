@@ -94,9 +94,10 @@ class Forwarder:
         endpoint = listing(self._dialect_of(exchange.path), exchange)
         if endpoint is not None and (names := self._models[route.target.name]):
             there = gate.ready(model)
-            if there is None:
+            if there is not None:
+                return await self._answered(exchange, writer, plan, (there, path), body)
+            if endpoint.kind != "model":
                 return listed(endpoint, names)
-            return await self._answered(exchange, writer, plan, (there, path), body)
         keep_alive = keep_alive_in(await exchange.body())
         reply = exchange.translated.reply if exchange.translated else None
         if reply is not None and keep_alive == 0:

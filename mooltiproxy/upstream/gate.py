@@ -45,10 +45,11 @@ class Gate(Protocol):
 
 
 def listing(dialect: Dialect, exchange: Exchange) -> Endpoint | None:
-    """The endpoint of a request that only asks what there is: none for which a server would be started."""
+    """The endpoint of a request that only asks what there is: it is no use of a server that runs."""
     path = exchange.path.removeprefix(dialect.alias(""))
-    found = (one for one in dialect.endpoints if path in one.paths and one.kind in ("models", "running"))
-    return next(found, None) if exchange.request.method == "GET" else None
+    kinds = ("models", "running", "model")
+    found = (one for one in dialect.endpoints if path in one.paths and one.kind in kinds)
+    return next((one for one in found if one.method == exchange.request.method), None)
 
 
 def listed(endpoint: Endpoint, names: Sequence[str]) -> web.Response:
