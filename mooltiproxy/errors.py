@@ -13,6 +13,7 @@ MooltiError
     ├── TooLarge             413
     ├── UnsupportedMedia     415
     ├── InternalError        500  us
+    ├── StoreUnavailable     503  the store that limits are counted in
     └── UpstreamError        502  the target
         ├── EndpointMissing      404  it does not have this path
         ├── UpstreamBroken       502  it spoke garbage or broke off
@@ -132,6 +133,13 @@ class InternalError(ProxyError):
     """A fault of ours or of a user's function; the log has the details, the client does not."""
 
     status = 500
+
+
+class StoreUnavailable(ProxyError):
+    """What limits and usage are counted in does not answer (and `system.store_failure` is `closed`)."""
+
+    status = 503
+    retry_after = 1
 
 
 class UpstreamError(ProxyError):

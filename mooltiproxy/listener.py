@@ -166,6 +166,8 @@ class Listener(web.Server):
         )
         if error.status == 401:
             response.headers["WWW-Authenticate"] = "Bearer"
+        if error.retry_after is not None and not (exchange and _says_when(exchange)):
+            response.headers["Retry-After"] = str(error.retry_after)
         if exchange is None:
             response.headers["x-request-id"] = request_id
         if dialect.id_field:
@@ -254,6 +256,11 @@ class Listener(web.Server):
             if 0.0 < connection.head_since < oldest and not connection.busy:
                 connection.force_close()
         self._watch = self._event_loop.call_later(1.0, self._cut_slow_heads)
+
+
+def _says_when(exchange: Exchange) -> bool:
+    """Whether the answer is to have a retry-after already."""
+    return any(name == b"retry-after" for name, _ in exchange.headers)
 
 
 def origin_form(target: str) -> str:
