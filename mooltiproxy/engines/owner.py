@@ -85,6 +85,7 @@ class Engines:
         self._measuring: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
         self._secrets: tuple[str, ...] = ()
+        self._budget: Mapping[str, int] = {}
         self._grace = math.inf
         self._looked_for_leftovers = False
 
@@ -101,9 +102,12 @@ class Engines:
         for name in [name for name in self._schedule.engines if name not in servers]:
             self._apply(self._schedule.remove(name, self._loop.time()))
             self._forget(name)
-        self._apply(self._schedule.set_budget(config.system.budget, self._loop.time()))
+        before, self._budget = self._budget, config.system.budget
+        wider = {name: max(size, before.get(name, size)) for name, size in self._budget.items()}
+        self._apply(self._schedule.set_budget(wider, self._loop.time()))  # nobody is refused for half of the changes
         for server in servers.values():
             self._configure_one(server, config)
+        self._apply(self._schedule.set_budget(self._budget, self._loop.time()))
 
     async def unload(self, names: Sequence[str] | None = None) -> list[str]:
         """Stop engines, all where no names are given, once their requests are answered; the names of those that ran.
@@ -229,7 +233,7 @@ class Engines:
             Reason.LATE: "the model's server was not free in time, ask again later",
             Reason.REMOVED: "the target has been taken out of the proxy's configuration",
             Reason.FAILED: engine.error or "the model's server does not start",
-            Reason.TOO_LARGE: "the model's server needs more memory than system.budget has for it",
+            Reason.TOO_LARGE: "the model's server takes more memory than it can have: see system.budget and `memory`",
             Reason.PINNED: "another server of its group is kept running: unload that one first",
         }
         error = NotRunning(texts[reason])
@@ -425,8 +429,9 @@ class Engines:
         engine.wanted, engine.plan, engine.seen = server, plan, seen
         self._configure_log(engine)
         self._apply(self._schedule.configure(name, rules, now))
-        if changed and self._schedule.engines[name].is_running:
-            log.info("%s: its settings have changed, it will be started anew", name)
+        if changed:
+            if self._schedule.engines[name].is_running:
+                log.info("%s: its settings have changed, it will be started anew", name)
             self._apply(self._schedule.unload(name, now, outdated=True))
 
     def _shown(self, name: str) -> "Shown":

@@ -129,13 +129,16 @@ class Schedule:
     def unload(self, name: str, now: float, *, outdated: bool = False) -> list[Decision]:
         """Stop an engine as soon as its requests are answered, those that wait for its start included; those that come
         later start it again. Where what runs is `outdated`, a start is broken off, and those who wait for it wait for
-        the next; a preloaded engine starts again, and what has been measured is forgotten."""
+        the next; a preloaded engine starts again, one that has failed may do so at once, and what has been measured is
+        forgotten."""
         engine = self.engines[name]
         engine.must_stop = engine.is_running
         engine.is_outdated = outdated and engine.is_running
         engine.is_due = outdated and engine.rules.preload and (engine.is_running or engine.is_due)
         if outdated:
             engine.known = {}
+        if outdated and engine.state is State.FAILED:
+            engine.failures, engine.retry_at = 0, now
         return self._settle(now)
 
     def close(self, now: float) -> list[Decision]:

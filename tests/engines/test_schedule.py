@@ -48,6 +48,15 @@ def test_a_failed_start_is_tried_again_after_a_pause_that_grows() -> None:
     assert sim.state("a") is State.READY
 
 
+def test_an_engine_that_has_failed_is_tried_at_once_when_its_settings_have_changed() -> None:
+    sim = Simulation(a=ONE)
+    sim.ask("a")
+    sim.failed("a")
+    sim.unload("a", outdated=True)
+    sim.ask("a")
+    assert sim.starting == ["a"]
+
+
 def test_an_idle_engine_stops_and_the_clock_runs_from_the_end_of_the_last_answer() -> None:
     sim = Simulation(a=Rules(unload_after=10))
     ticket = sim.started_for("a")
