@@ -149,6 +149,8 @@ def _fitting(section: Mapping[str, Any]) -> Iterator[Invalid]:
         yield from _needless(section, ("admin_envkey",), "is for TabbyAPI")
     if section["engine"] == "vllm":
         yield from _needless(section, ("load",), "does nothing here: vLLM has the model that it was started with")
+        if section.get("swap") == "now":
+            yield Invalid("expected drain: vLLM must not be put to sleep while it answers", ["swap"])
 
 
 def _needless(section: Mapping[str, Any], names: tuple[str, ...], why: str) -> Iterator[Invalid]:

@@ -293,13 +293,18 @@ class Engines:
         name = engine.wanted.name
         await self._first(engine, driver)
         if not engine.stop.is_set():
-            engine.error = self._quoted(engine, f"the model's server ended by itself ({driver.ended.result()})")
-            log.error("%s: %s", name, engine.error)
-            self._metrics.started(name, "crashed")
+            self._lost(engine, driver.ended.result())
         await self._end(engine, driver, engine.run.stop_timeout)
         log.info("%s: stopped", name)
         self._apply(self._schedule.ended(name, self._loop.time()))
         self._forget(name)
+
+    def _lost(self, engine: Engine, how: str) -> None:
+        """It has ended by itself: a process has crashed, or a server with an API has let go of a model."""
+        name = engine.wanted.name
+        engine.error = self._quoted(engine, f"the model's server ended by itself ({how})")
+        log.log(logging.WARNING if engine.run.engine else logging.ERROR, "%s: %s", name, engine.error)
+        self._metrics.started(name, "lost" if engine.run.engine else "crashed")
 
     def _failed(self, engine: Engine, failure: str) -> None:
         name = engine.wanted.name

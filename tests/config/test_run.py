@@ -128,6 +128,7 @@ def test_memory_is_a_size_or_a_section_and_a_model_has_its_own(tmp_path: Path) -
         ("{engine: tabbyapi}", "expected `admin_envkey`"),
         ("{engine: vllm, command: x}", "expected either `command` or `engine`, both are there"),
         ("{engine: vllm, load: {a: 1}}", "does nothing here"),
+        ("{engine: vllm, swap: now}", "must not be put to sleep while it answers"),
         ("{engine: ollama, ready: /x}", "the server of `engine` is not started here"),
         ("{engine: ollama, admin_envkey: HOME}", "is for TabbyAPI"),
         ("{command: x, load: {a: 1}}", "is for `engine`"),

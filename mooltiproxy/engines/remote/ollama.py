@@ -21,9 +21,10 @@ from mooltiproxy.errors import UpstreamError
 from mooltiproxy.upstream import headers
 from mooltiproxy.upstream.fetch import Whole
 
+LEASE = 300
+"""Seconds for which a model is asked to be kept: should the proxy be killed, it leaves by itself."""
 SOON = 60.0
 """Seconds before a model expires from which on it is asked for again."""
-FOR_EVER = -1
 NO_COMPLETION = "does not support generate"
 
 
@@ -83,7 +84,7 @@ class Ollama(Remote):
     async def _keep(self, clocks: Timeouts, context: int | None = None) -> Whole:
         """Have the model loaded and kept. With another `context` than our load's, a client has had it loaded anew with
         options of its own, which must not change back."""
-        asked: dict[str, Any] = {"model": self._model, **self._run.load, "keep_alive": FOR_EVER}
+        asked: dict[str, Any] = {"model": self._model, **self._run.load, "keep_alive": LEASE}
         if context is not None and self._context not in (None, context):
             asked["options"] = {**asked.get("options", {}), "num_ctx": context}
         whole = await self._ask("POST", "/api/generate", {**asked, "stream": False}, clocks=clocks)
