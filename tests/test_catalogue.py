@@ -3,9 +3,11 @@
 import asyncio
 import dataclasses
 import hashlib
+import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anthropic
@@ -17,8 +19,11 @@ from google import genai
 from google.genai import types
 
 from mooltiproxy.catalogue import live
+from mooltiproxy.catalogue.answers import _expires
 from mooltiproxy.config.load import from_data
+from mooltiproxy.config.model import Run
 from mooltiproxy.endpoints import OPEN, endpoints
+from mooltiproxy.engines.schedule import State
 from mooltiproxy.routing import Router
 from tests.servers.engines import toy_target
 from tests.servers.proxy import BEARER, KEY, Proxy, proxy
@@ -336,6 +341,14 @@ async def test_a_model_of_the_file_is_shown_though_its_target_does_not_list_it()
         assert (await got(running, "/v1/models/carl", **SIGN))["display_name"] == "carl"
 
 
+async def test_a_model_that_another_target_lists_is_shown_by_that() -> None:
+    async with behind({**TOLD, "GET /v1/models/claude": {**CLAUDE, "max_input_tokens": 77}}) as (running, _):
+        await got(running, "/v1/models")
+        async with ollama.AsyncClient(running.url, headers=BEARER) as client:
+            shown = await client.show("claude:latest")
+    assert shown.modelinfo is not None and shown.modelinfo["unknown.context_length"] == 77
+
+
 async def test_what_nobody_knows_is_404_as_ollama_says_it() -> None:
     async with behind() as (running, _):
         async with ollama.AsyncClient(running.url, headers=BEARER) as client:
@@ -389,6 +402,28 @@ async def test_ollamas_client_sees_what_runs_and_when_that_ends(tmp_path: Path) 
         ("tabbyAPI", {"temperature": 0.5, "stop": ["END"]}),
         ("ollama", {}),
     ]
+
+
+@pytest.mark.parametrize(
+    ("state", "until", "unload_after", "expected"),
+    [
+        (State.READY, 2_000_000_000.0, 60.0, 2_000_000_000.0),
+        (State.READY, math.inf, 60.0, None),
+        (State.READY, None, None, None),
+        (State.READY, None, 60.0, 1060.0),
+        (State.DRAINING, None, 60.0, 1000.0),
+    ],
+)
+def test_when_a_model_leaves_the_memory(
+    state: State,
+    until: float | None,
+    unload_after: float | None,
+    expected: float | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("time.time", lambda: 1000.0)
+    shown: Any = SimpleNamespace(state=state, until=until)
+    assert _expires(shown, Run(("x",), Path(), unload_after=unload_after)) == expected
 
 
 async def test_a_model_whose_server_does_not_run_is_shown_without_starting_it(tmp_path: Path) -> None:

@@ -96,7 +96,8 @@ class Catalogue:
         for name in shown.models or (shown.target,):
             info = info_of(self._named[name], target) if name in self._named else ModelInfo(name)
             size = memory.get("ram", 0) + in_gpu
-            yield Entry(replace(info, size=size, vram=in_gpu, expires=_expires(shown, target.run)))
+            expires = _expires(shown, target.run)
+            yield Entry(replace(info, size=size, vram=in_gpu, expires=expires, context=info.context or 0))
 
     async def one(self, endpoint: Endpoint, route: Route, name: str) -> web.Response | None:
         """What is known of the one model that a request asks about, `name` as the client calls it; None where the
