@@ -14,7 +14,8 @@ class Metrics:
 
     `faults` are counted by target, by whether the answer was `repaired` or `refused`, and by what was wrong; `dropped`
     by target and class of `losses:`; `starts` of model servers by name and whether they got `ready`, `failed`, or
-    `crashed` later; models that a server with an API let go of are `lost`. Nothing of a request is a label: what clients write must not grow the memory.
+    `crashed` later; models that a server with an API let go of are `lost`. Nothing of a request is a label: what
+    clients write must not grow the memory.
     """
 
     def __init__(self) -> None:

@@ -60,7 +60,7 @@ class _Collected:
         )
         yield _family(
             "mooltiproxy_engine_starts",
-            "Starts of model servers by the proxy that got ready or failed, and servers that crashed or were lost later",
+            "Starts of model servers by the proxy that got ready or failed, and those that crashed or were lost later",
             ("server", "outcome"),
             self._counted.starts,
         )

@@ -143,7 +143,7 @@ async def test_a_model_of_ollama_s_that_others_have_unloaded_is_loaded_again() -
         ollama.loaded.clear()
         await until(proxied, "llama3", "stopped")
         assert await said(proxied, "llama3") == (200, "I am llama3")
-        assert ollama.body("POST /api/generate")["keep_alive"] == -1
+        assert ollama.body("POST /api/generate")["keep_alive"] == 300
 
 
 async def test_a_vllm_server_is_woken_and_put_to_sleep() -> None:
