@@ -36,7 +36,8 @@ class Entry:
 
 
 class Catalogue:
-    """The models of one configuration. Lists have one page, with everything."""
+    """The models of one configuration. Lists have one page, with everything. `is_needed` is False where its only target
+    can tell all that there is."""
 
     def __init__(self, config: Config, live: Live, engines: Access) -> None:
         self._config = config
@@ -44,6 +45,7 @@ class Catalogue:
         self._engines = engines
         self.sources: Mapping[str, Source] = {source.target: source for source in sources(config)}
         self._named = {name: model for name, model in config.models.items() if not model.is_pattern}
+        self.is_needed = len(config.targets) > 1 or bool(self._named) or _has_engines(config)
 
     def has(self, endpoint: Endpoint) -> bool:
         """Whether the proxy itself answers these requests."""
@@ -140,10 +142,14 @@ def is_merged(config: Config, endpoint: Endpoint) -> bool:
     """Whether what clients get at an endpoint is a list of more than one target's models. A single target tells of its
     models itself; of those in memory only if its server is its own. Some APIs have no list but tell of one model."""
     if endpoint.kind == "running":
-        return len(config.targets) > 1 or any(target.run is not None for target in config.targets.values())
+        return len(config.targets) > 1 or _has_engines(config)
     if endpoint.kind != "models" or len(config.targets) == 1:
         return False
     return place_in(endpoint.write_answer(ModelsAnswer([ModelInfo("any")]), ModelsRequest())) is not None
+
+
+def _has_engines(config: Config) -> bool:
+    return any(target.run is not None for target in config.targets.values())
 
 
 def _entries(told: Told, endpoint: Endpoint) -> dict[str, Entry]:

@@ -38,7 +38,8 @@ def routing(
         if reply is not None:
             return web.Response(body=reply.body, content_type=reply.media_type)
         exchange.path = router.told_apart(exchange.path, request.headers)
-        about = router.about_models(exchange.path, request.method) if target is None else None
+        asks = catalogue.is_needed and target is None
+        about = router.about_models(exchange.path, request.method) if asks else None
         allowed = exchange.key.targets if exchange.key is not None else None
         if about is not None and catalogue.has(about):
             return await catalogue.listed(about, exchange.query, allowed)
