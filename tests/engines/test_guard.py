@@ -220,7 +220,7 @@ def test_kill_9_of_the_proxy_runs_the_stop_command(tmp_path: Path, monkeypatch: 
     port, stop = free_port(), "sh -c 'echo to nobody; touch ended; touch stopped-${port}'"
     config = of_target(("sh", "-c", UNTIL_FILE, str(tmp_path), "${port}"), cwd=str(tmp_path), stop=stop, preload=True)
     with running_proxy(tmp_path, yaml.safe_dump({**config, "system": {"port": port}})) as running:
-        eventually(lambda: len(list(processes("until [ -e ended ]"))) == 2)  # the guard and the server
+        eventually(lambda: len(list(processes(f"{tmp_path}\0"))) == 2)  # the guard and the server
         running.process.kill()
         eventually(lambda: bool(list(tmp_path.glob("stopped-*"))))
         eventually(lambda: not list(processes(str(tmp_path))))

@@ -286,13 +286,15 @@ async def test_the_next_server_of_a_group_starts_once_the_gpu_is_free(
     monkeypatch.setattr("mooltiproxy.engines.owner.ROOM_POLL", 0.02)
     free = {"index": "0", "uuid": "GPU-0", "memory.free": "FREE"}
     rows = repr({"--query-gpu": [free], "--query-compute-apps": []})
-    smi(tmp_path, rows.replace("'FREE'", "'100' if alive('holder.py', '7', '') else '1000'"))
-    first = toy_target("--hold", "7", "--hold-after", "0.5", group="gpu")
+    seconds = f"0.3{os.getpid():08}1"  # tells the processes of this test from all others
+    busy = f"alive('holder.py', '7', '{seconds}') or len((here / 'asked').read_text().splitlines()) < 4"
+    smi(tmp_path, rows.replace("'FREE'", f"'100' if {busy} else '1000'"))
+    first = toy_target("--hold", "7", "--hold-after", seconds, group="gpu")
     second = toy_target(log=tmp_path / "second.jsonl", group="gpu", memory={"gpu": "500MiB"})
     async with proxy(engines(first=first, second=second), tmp_path) as running:
         for target in ("first", "second"):
             async with running.client.post("/generate", json=BODY, headers={"target": target}) as response:
                 assert response.status == 200, await response.text()
-            held = [list(processes(part)) for part in ("demo/holder.py\x007\x00", "--hold\x007")]
+            held = [list(processes(part)) for part in (f"holder.py\x007\x00{seconds}", f"--hold-after\x00{seconds}")]
             assert [bool(pids) for pids in held] == [target == "first"] * 2
-    assert asked(tmp_path) > 2
+    assert asked(tmp_path) > 3
