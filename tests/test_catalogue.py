@@ -280,6 +280,14 @@ def test_the_default_target_has_what_nobody_knows_better() -> None:
     assert found(router({"two": ["b"]}), "b") == ("one", None)
 
 
+def test_a_default_target_whose_server_is_the_proxys_own_has_what_the_file_says() -> None:
+    own = {"url": "http://127.0.0.1:${port}", "speaks": "openai", "run": {"command": "serve --port ${port}"}}
+    other = {"url": "http://127.0.0.1:1", "speaks": "openai"}
+    data = {"targets": {"default": "own", "own": own, "other": other}, "models": {"b": {"target": "own"}}}
+    known = Router(from_data(data, Path(), {"MOOLTIPROXY_KEY": KEY}), {"other": frozenset("ab")})
+    assert [found(known, name)[0] for name in ("a", "b", "c")] == ["other", "own", "own"]
+
+
 def test_a_key_finds_models_only_where_it_may_ask() -> None:
     assert found(router(LISTS), "b", ["one", "local"]) == ("local", None)
     assert found(router({"local": ["b"]}), "b", ["local"]) == ("local", None)
@@ -347,6 +355,13 @@ async def test_a_model_that_another_target_lists_is_shown_by_that() -> None:
         async with ollama.AsyncClient(running.url, headers=BEARER) as client:
             shown = await client.show("claude:latest")
     assert shown.modelinfo is not None and shown.modelinfo["unknown.context_length"] == 77
+
+
+async def test_a_single_target_is_found_to_have_a_model_without_its_tag() -> None:
+    async with upstream(telling()) as up:
+        async with proxy({"targets": {"default": "one", "one": {"url": up.url, "speaks": "openai"}}}) as running:
+            status, shown = await posted(running, "/api/show", {"model": "gpt:latest"})
+    assert (status, shown["model_info"]["unknown.context_length"]) == (200, 99)
 
 
 async def test_what_nobody_knows_is_404_as_ollama_says_it() -> None:
