@@ -104,21 +104,24 @@ class Catalogue:
     async def one(self, endpoint: Endpoint, route: Route, name: str) -> web.Response | None:
         """What is known of the one model that a request asks about, `name` as the client calls it; None where the
         target itself is to be asked. No server is started for that. Raises NotFound for what nobody knows."""
-        model = named(self._config, route)
-        is_ours = route.target.run is not None
-        if model is None and is_ours and endpoint.kind == "model" and self._config.names_at(route.target.name):
-            raise NotFound(f"model '{name}' not found", code="model_not_found", param="model")
+        if endpoint.kind != "model" or route.entry.is_explicit:
+            return None
+        model, target = named(self._config, route), route.target
+        if target.run is not None:
+            if route.entry.translation is None and await self._is_in_memory(target.name, model):
+                return None
+            if model is None and self._config.names_at(target.name):
+                raise NotFound(f"model '{name}' not found", code="model_not_found", param="model")
         if model is None or not is_told(self._config, endpoint, route):
             return None
-        if is_ours and route.entry.translation is None and await self._is_in_memory(model):
-            return None
-        source = self.sources.get(model.target)
+        source = self.sources.get(target.name)
         told = await self._live.listed(source, endpoint) if source is not None else None
         return _one(endpoint, self._of_file(model, _entries(told, endpoint) if told else {}).model, name)
 
-    async def _is_in_memory(self, model: Model) -> bool:
-        states = await self._engines.states()
-        return any(one.state in IN_MEMORY and model.name in one.models for one in states)
+    async def _is_in_memory(self, target: str, model: Model | None) -> bool:
+        """Whether a server of the target runs, and has this model where one is named."""
+        own = [one for one in await self._engines.states() if one.target == target and one.state in IN_MEMORY]
+        return any(model is None or model.name in one.models for one in own)
 
 
 def named(config: Config, route: Route) -> Model | None:
