@@ -22,16 +22,16 @@ SERVER = """
 import http.server, os, sys
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
+        word = self.path.removeprefix("/say/")
+        if word == "much":
+            print((500 * "x" + chr(10)) * 1000, end="", flush=True)
+        elif word not in ("/health", "crash"):
+            print(word, flush=True)
         self.send_response(200)
         self.send_header("content-length", "0")
         self.end_headers()
-        word = self.path.removeprefix("/say/")
         if word == "crash":
             os._exit(3)
-        elif word == "much":
-            print((500 * "x" + chr(10)) * 1000, end="", flush=True)
-        elif word != "/health":
-            print(word, flush=True)
     def log_message(self, *args):
         pass
 print("up with", os.environ.get("SECRET"), flush=True)
