@@ -10,6 +10,9 @@ T = TypeVar("T", int, float)
 MAX_ADDRESSES = 20_000
 """Addresses that are remembered in each of the two tables; the one that was quiet longest is forgotten first."""
 
+Standing = tuple[int, float | None]
+"""Wrong keys of an address, and the seconds for which it is banned yet: 0 for good, None where it is not."""
+
 
 class Bans:
     """Counts wrong keys by address and bans an address after `max_tries` of them, for `ban` seconds (0: for good)."""
@@ -48,6 +51,28 @@ class Bans:
     def right_key(self, address: str) -> None:
         """A right key makes up for the wrong ones before it."""
         self._tries.pop(address, None)
+
+    def standing(self, address: str) -> Standing:
+        """How it stands with an address, for another process."""
+        left = None
+        if self.is_banned(address):
+            until = self._banned[address]
+            left = until - self._clock() if until else 0.0
+        return self._tries.get(address, 0), left
+
+    def put(self, address: str, standing: Standing) -> None:
+        """Take over how it stands with an address elsewhere."""
+        tries, left = standing
+        self._tries.pop(address, None)
+        self._banned.pop(address, None)
+        if tries:
+            _remember(self._tries, address, tries)
+        if left is not None:
+            _remember(self._banned, address, left and self._clock() + left)
+
+    def known(self) -> list[str]:
+        """The addresses that there is something to say of."""
+        return [*self._tries, *self._banned]
 
     def __repr__(self) -> str:
         return f"<Bans {len(self._banned)} banned, {len(self._tries)} suspected>"

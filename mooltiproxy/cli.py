@@ -18,6 +18,7 @@ from mooltiproxy import __version__
 from mooltiproxy.errors import ConfigError, MooltiError, Problem
 
 if TYPE_CHECKING:
+    from mooltiproxy.config.inputs import Inputs
     from mooltiproxy.config.model import Config
     from mooltiproxy.discovery import Found
     from mooltiproxy.mapping.chat_template import ChatTemplate
@@ -52,6 +53,7 @@ exit codes: 0 ok, 1 the configuration or input is wrong, 2 wrong usage, 3 the ad
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and give back its exit code; raises SystemExit for --help, --version and wrong usage (2)."""
     options = _parser().parse_args(argv)
+    options.given = argv
     try:
         code: int = options.run(options)
         sys.stdout.flush()
@@ -108,6 +110,7 @@ def _add_serve(commands: Any) -> None:
     target.add_argument("--target", metavar="URL", help="the default target; what it speaks is found out")
     target.add_argument("--aihost", metavar="H", help="the same, as a host (default: 127.0.0.1) ...")
     target.add_argument("--aihostport", type=_port, metavar="N", help="... and a port")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)  # how a supervisor starts its workers
     parser.set_defaults(parser=parser)
 
 
@@ -214,25 +217,47 @@ def _describe(error: Exception) -> str:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from mooltiproxy.server import serve
+    from mooltiproxy.config.inputs import Inputs
 
     file = options.config or (CONFIG_FILE if CONFIG_FILE.exists() else None)
     target = _target(options)
 
-    def configuration() -> "Config":
-        return _with_options(_configuration(file, target), options)
+    def configured(inputs: Inputs) -> "Config":
+        return _with_options(_configuration(file, target, inputs), options)
 
-    config = configuration()
+    def configuration() -> "tuple[Config, Inputs]":
+        inputs = Inputs.of(file)
+        return configured(inputs), inputs
+
+    if options.worker is not None:
+        from mooltiproxy.workers.worker import work
+
+        return work(options.worker, configured, verbose=options.verbose)
+    config, inputs = configuration()
     _warn(config.warnings)
     if not config.system.masterkey:
         return _fail(_no_master_key())
     try:
-        return serve(config, verbose=options.verbose, reload=configuration if file else None)
+        if config.system.workers > 1:
+            from mooltiproxy.workers.supervisor import supervise
+
+            command = _this_command(options.given)
+            return supervise(config, inputs, command, verbose=options.verbose, reload=configuration if file else None)
+        from mooltiproxy.server import serve
+
+        return serve(config, verbose=options.verbose, reload=(lambda: configuration()[0]) if file else None)
     except OSError as error:
         if not _is_bind_error(error):
             raise
         reason = os.strerror(error.errno) if error.errno in BIND_ERRORS else str(error.strerror)
         return _fail(f"cannot listen on {config.system.host} port {config.system.port}: {reason}", CANNOT_BIND)
+
+
+def _this_command(given: Sequence[str] | None) -> list[str]:
+    """What runs the same command in another process."""
+    if given is None:
+        return [sys.executable, *sys.orig_argv[1:]]
+    return [sys.executable, "-m", "mooltiproxy", *given]
 
 
 def _is_bind_error(error: OSError) -> bool:
@@ -269,17 +294,18 @@ def _target_url(options: argparse.Namespace) -> str | None:
     return f"{scheme}://[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{scheme}://{host}:{port}"
 
 
-def _configuration(file: Path | None, target: dict[str, Any] | None) -> "Config":
+def _configuration(file: Path | None, target: dict[str, Any] | None, inputs: "Inputs") -> "Config":
     """The file's settings, with the target of the command line as the default one; raises ConfigError without both."""
     from mooltiproxy.config.load import from_data, load
 
-    config = load(file, probe=_probe) if file else None
+    probe = inputs.probe(_probe)
+    config = load(file, probe=probe, text=inputs.text) if file else None
     if target is None:
         config = config or _of_seeds()
         if config is None:
             raise ConfigError(Problem(NOTHING_TO_SERVE))
         return config
-    alone = from_data(target, config.folder if config else Path(), probe=_probe)
+    alone = from_data(target, config.folder if config else Path(), probe=probe)
     if config is None:
         return alone
     return replace(config, targets={**config.targets, **alone.targets}, default_target=TARGET)

@@ -31,7 +31,10 @@ class Metrics:
 
     def written(self) -> Written:
         """The counts as plain data: of each kind its name, and for each of its labels these and the count."""
-        return {kind: [[*labels, count] for labels, count in counts.items()] for kind, counts in vars(self).items()}
+        return {kind: [[*labels, count] for labels, count in counts.items()] for kind, counts in self._kinds()}
+
+    def _kinds(self) -> list[tuple[str, Counter[Any]]]:
+        return [(kind, counts) for kind, counts in vars(self).items() if isinstance(counts, Counter)]
 
     def add(self, written: Written) -> None:
         """Count what has been counted elsewhere as well."""

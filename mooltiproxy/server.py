@@ -1,12 +1,15 @@
 """Runs the proxy: makes the chain, listens, reloads on SIGHUP, drains on SIGTERM. One process, one event loop."""
 
 import asyncio
+import functools
 import gc
 import logging
 import signal
+import socket
 import ssl
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 from mooltiproxy.bans import Bans
 from mooltiproxy.body_log import formatter
@@ -14,13 +17,14 @@ from mooltiproxy.catalogue.answers import Catalogue
 from mooltiproxy.catalogue.live import Live
 from mooltiproxy.config.model import TLS, Config
 from mooltiproxy.endpoints import OPEN, endpoints
+from mooltiproxy.engines.access import Access
 from mooltiproxy.engines.gates import gates
 from mooltiproxy.engines.owner import Engines
 from mooltiproxy.errors import ConfigError, Problem
 from mooltiproxy.listener import Current, Listener
 from mooltiproxy.metrics import Metrics
 from mooltiproxy.middlewares import Parts, build_chain
-from mooltiproxy.middlewares.access_log import AccessLog
+from mooltiproxy.middlewares.access_log import AccessLog, Output
 from mooltiproxy.routing import Router
 from mooltiproxy.upstream.fetch import AttachmentFetcher
 from mooltiproxy.upstream.forward import Forwarder
@@ -39,20 +43,26 @@ def serve(config: Config, *, verbose: bool = False, reload: Callable[[], Config]
 
     Raises ConfigError for what cannot be served, OSError where the address cannot be bound.
     """
+    set_up_logging(verbose)
+
+    async def run() -> None:
+        await Server(config, reload).run()
+
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(run())
+    return 0
+
+
+def set_up_logging(verbose: bool) -> None:
+    """Have the log written to standard error."""
     to_stderr = logging.StreamHandler(sys.stderr)
     to_stderr.setFormatter(formatter())
     logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[to_stderr])
     logging.getLogger("asyncio").setLevel(logging.WARNING)
 
-    async def run() -> None:
-        await Server(config, reload).run()
 
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(run())
-    return 0
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """What makes the event loop."""
     try:
         import uvloop
     except ImportError:  # Windows has none
@@ -60,20 +70,36 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What one of several workers has in common with the others. `sockets` are those to listen on."""
+
+    bans: Bans
+    metrics: Metrics
+    engines: Access
+    output: Output
+    sockets: Sequence[socket.socket]
+
+
 class Server:
     """The running proxy; owns the session, the bans, the engines and the listener, which outlive a reload."""
 
-    def __init__(self, config: Config, reload: Callable[[], Config] | None = None) -> None:
+    def __init__(
+        self, config: Config, reload: Callable[[], Config] | None = None, shared: Shared | None = None
+    ) -> None:
         """To be made inside the running loop."""
-        self._config = config
         self._reload = reload
         self._session = PooledSession()
-        self._bans = Bans(config.cerbere.max_tries, config.cerbere.ban)
-        self._log = AccessLog(sys.stdout)
-        self._metrics = Metrics()
-        self._engines = Engines(self._session, self._metrics)
+        self._bans = shared.bans if shared else Bans(config.cerbere.max_tries, config.cerbere.ban)
+        self._log = AccessLog(shared.output if shared else sys.stdout)
+        self._metrics = shared.metrics if shared else Metrics()
+        self._engines: Access = shared.engines if shared else Engines(self._session, self._metrics)
+        self._given = shared.sockets if shared else ()
+        self._sockets: list[asyncio.Server] = []
         self._live = Live(self._session)
-        self._listener = Listener(self._current(config))
+        current, catalogue = self._made_of(config)
+        self._listener = Listener(current)
+        self._take_up(config, catalogue)
         self._stop = asyncio.Event()
         self._reloading: asyncio.Task[None] | None = None
 
@@ -91,24 +117,25 @@ class Server:
         """Listen; raises OSError where the address cannot be bound, ConfigError for unusable certificates."""
         system = self._config.system
         tls = tls_context(system.tls) if system.tls else None
-        self._sockets = await asyncio.get_running_loop().create_server(
+        listen = functools.partial(
+            asyncio.get_running_loop().create_server,
             self._listener,
-            system.host,
-            system.port,
             ssl=tls,
             ssl_handshake_timeout=TLS_HANDSHAKE_TIMEOUT if tls else None,
             backlog=BACKLOG,
         )
+        if self._given:
+            self._sockets = [await listen(sock=one) for one in self._given]
+        else:
+            self._sockets = [await listen(system.host, system.port)]
 
     @property
     def urls(self) -> list[str]:
         """Where it listens."""
-        scheme = "https" if self._config.system.tls else "http"
-        names = [bound.getsockname()[:2] for bound in self._sockets.sockets]
-        return [f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}" for host, port in names]
+        return urls(self._config, [bound for server in self._sockets for bound in server.sockets])
 
-    def _current(self, config: Config) -> Current:
-        """The chain of a configuration; raises ConfigError for one without a master key, at a reload too."""
+    def _made_of(self, config: Config) -> tuple[Current, Catalogue]:
+        """What serves a configuration; raises ConfigError for one without a master key, at a reload too."""
         if not config.system.masterkey:
             raise ConfigError(Problem(NO_KEY))
         router = Router(config, self._live.names)
@@ -120,19 +147,36 @@ class Server:
         own = endpoints(config, self._metrics, self._engines)
         parts = Parts(config, router, catalogue, self._bans, self._log, own, OPEN, attachments, templates)
         current = Current(build_chain(parts, forwarder.forward), router, config.system.max_body)
-        # Last: nothing of it may hold for a configuration that is refused.
-        self._engines.configure(config)
-        self._live.configure(catalogue.sources.values())
-        return current
+        return current, catalogue
 
-    async def drain(self) -> None:
-        """Stop listening, let open answers finish, then end what is left, model servers included."""
-        end = self._listener.now() + self._config.system.drain
-        self._sockets.close()
+    def prepare(self, config: Config) -> Callable[[], None]:
+        """Make what serves another configuration; gives back what puts it in force. Raises ConfigError."""
+        current, catalogue = self._made_of(config)
+
+        def put_in_force() -> None:
+            self._listener.current = current
+            self._take_up(config, catalogue)
+
+        return put_in_force
+
+    def _take_up(self, config: Config, catalogue: Catalogue) -> None:
+        """Let those know of a configuration who outlive it."""
+        self._config = config
+        self._engines.configure(config)
+        self._bans.configure(config.cerbere.max_tries, config.cerbere.ban)
+        self._live.configure(catalogue.sources.values())
+
+    async def drain(self, within: float | None = None) -> None:
+        """Stop listening, let open answers finish for `within` seconds (`system.drain`), then end what is left, model
+        servers included."""
+        limit = self._config.system.drain if within is None else within
+        end = self._listener.now() + limit
+        for server in self._sockets:
+            server.close()
         self._listener.pre_shutdown()
         self._engines.retire()
         try:
-            async with asyncio.timeout(self._config.system.drain):
+            async with asyncio.timeout(limit):
                 await self._listener.drained()
         except TimeoutError:
             log.warning("%d answers were cut: they took longer than system.drain allows", self._listener.active)
@@ -166,15 +210,27 @@ class Server:
             return
         try:
             config = await asyncio.to_thread(self._reload)
-            self._listener.current = self._current(config)
+            put_in_force = self.prepare(config)
         except ConfigError as error:
             log.error("the configuration was not reloaded:\n%s", error)
             return
-        if self._config.system.needs_restart(config.system):
-            log.warning("system.host, port and ssl change only with a restart")
-        self._config = config
-        self._bans.configure(config.cerbere.max_tries, config.cerbere.ban)
-        log.info("the configuration was reloaded")
+        changed = self._config.system.needs_restart(config.system)
+        put_in_force()
+        tell_reload(changed)
+
+
+def tell_reload(waiting: Sequence[str]) -> None:
+    """Log that another configuration is in force, but for the fields of `System` that wait for a restart."""
+    if waiting:
+        log.warning("system.host, port, ssl and workers change only with a restart")
+    log.info("the configuration was reloaded")
+
+
+def urls(config: Config, sockets: Iterable[socket.socket]) -> list[str]:
+    """Where these listen."""
+    scheme = "https" if config.system.tls else "http"
+    names = [bound.getsockname()[:2] for bound in sockets]
+    return [f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}" for host, port in names]
 
 
 def calm_collector() -> None:

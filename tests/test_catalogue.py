@@ -204,7 +204,7 @@ async def test_what_targets_listed_is_kept_across_a_reload_as_far_as_they_are_th
         server = running.server
         targets = {name: dataclasses.replace(one) for name, one in server._config.targets.items()}
         targets["other"] = dataclasses.replace(targets["other"], url="http://127.0.0.1:1")
-        server._listener.current = server._current(dataclasses.replace(server._config, targets=targets))
+        server.prepare(dataclasses.replace(server._config, targets=targets))()
         assert server._live.names == {"cloud": {"gpt"}, "local": {"llama3:latest"}}
         assert names(await got(running, "/v1/models")) == EVERY[:-1]
 

@@ -82,7 +82,8 @@ def commands(parser: argparse.ArgumentParser, name: str = "mooltiproxy") -> Iter
         for word, command in action.choices.items():
             yield from commands(command, f"{name} {word}")
     if not below:
-        yield name, [option for action in parser._actions for option in action.option_strings if "-h" not in option]
+        shown = [action for action in parser._actions if action.help != argparse.SUPPRESS]
+        yield name, [option for action in shown for option in action.option_strings if "-h" not in option]
 
 
 def write_examples(file: Path, folder: Path) -> list[Path]:

@@ -175,7 +175,7 @@ def test_servers_that_go_on_are_no_change() -> None:
 
 def test_what_needs_a_restart_is_told_from_what_does_not() -> None:
     write_pair(Path("certificates"))
-    system = {"host": "::1", "port": 1, "ssl": True, "drain": 5, "timeout": {"idle": 5}, "max_body": 1000}
+    system = {"host": "::1", "port": 1, "ssl": True, "workers": 2, "drain": 5, "timeout": {"idle": 5}, "max_body": 1000}
     assert planned(built(), built(system=system)) == [
         "! system host changes only with a restart",
         "! system port changes only with a restart",
@@ -183,6 +183,7 @@ def test_what_needs_a_restart_is_told_from_what_does_not() -> None:
         "~ system timeout.idle",
         "~ system drain",
         "~ system max_body",
+        "! system workers changes only with a restart",
     ]
 
 

@@ -64,9 +64,9 @@ class Document:
         return Problem(message, shown)
 
 
-def read_document(file: Path, environ: Mapping[str, str]) -> Document:
-    """The file as a Document; raises ConfigError where it cannot be read at all."""
-    root = _composed(_text_of(file), str(file))
+def read_document(file: Path, environ: Mapping[str, str], text: str | None = None) -> Document:
+    """The file, or this text of it, as a Document; raises ConfigError where it cannot be read at all."""
+    root = _composed(text_of(file) if text is None else text, str(file))
     if root is None:
         raise ConfigError(Problem(f"the file is empty: {_HOW_TO_START}", line=1, file=str(file)))
     document = Document({}, {(): Place(str(file), 1)})
@@ -94,7 +94,8 @@ def plain_document(text: str, file: str) -> Document:
     return document
 
 
-def _text_of(file: Path) -> str:
+def text_of(file: Path) -> str:
+    """What the file holds; raises ConfigError."""
     try:
         data = file.read_bytes()
     except OSError as error:

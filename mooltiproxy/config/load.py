@@ -31,12 +31,14 @@ def load(
     environ: Mapping[str, str] = os.environ,
     probe: Probe | None = None,
     folder: Path | None = None,
+    text: str | None = None,
 ) -> Config:
     """The configuration of a YAML file; raises ConfigError with every problem, each with its line.
 
-    `probe` asks the targets that say `speaks: auto`. The file is read as if it lay in `folder`, if one is given.
+    `probe` asks the targets that say `speaks: auto`. The file is read as if it lay in `folder`, if one is given,
+    and as if it held `text`.
     """
-    document = read_document(file, environ)
+    document = read_document(file, environ, text)
     folder = (file.parent if folder is None else folder).absolute()
     return dataclasses.replace(_configured(document, folder, environ, probe), file=file)
 

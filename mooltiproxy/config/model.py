@@ -57,13 +57,14 @@ class System:
     cors: tuple[str, ...] = ("*",)
     private_images: bool = False
     budget: Mapping[str, int] = field(default_factory=dict)
+    workers: int = 1
 
     def needs_restart(self, after: "System") -> list[str]:
         """The fields that are others in `after`, and that a running proxy cannot change."""
         return [name for name in LISTENING if getattr(self, name) != getattr(after, name)]
 
 
-LISTENING = ("host", "port", "tls")
+LISTENING = ("host", "port", "tls", "workers")
 """Fields of `System` that hold for as long as the process listens."""
 
 

@@ -44,6 +44,7 @@ from mooltiproxy.config.validators import (
     url_or_port,
     variable_name,
     whole_number,
+    workers,
 )
 from mooltiproxy.discovery import Found
 from mooltiproxy.mapping import losses
@@ -130,6 +131,7 @@ def system(known: Known) -> Section:
             Optional("max_body", description="Largest request body (64MiB)"): size,
             Optional("cors", description='Origins whose pages may call the proxy (["*"])'): ListOf(origin),
             Optional("private_images", description="Fetch attachments from private addresses too (false)"): flag,
+            Optional("workers", description="Processes that serve: a number, or auto, one for each core (1)"): workers,
             Optional("budget", description="What `run.memory` may be in all: a size, or ram, gpu, gpu0 ..."): sizes,
         }
     )

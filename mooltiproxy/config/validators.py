@@ -15,10 +15,14 @@ from urllib.parse import urlsplit
 
 from voluptuous import Invalid
 
+from mooltiproxy.config.cores import usable_cores
 from mooltiproxy.config.model import PORT, Network
 from mooltiproxy.keys import MASTER
 
 Json = dict[str, Any]
+
+AUTO = "auto"
+MOST_WORKERS = 256
 
 VARIABLE: Json = {"type": "string", "pattern": r"\$\{"}
 """What may stand in the place of any value that is not text: `${NAME}`."""
@@ -127,6 +131,18 @@ def whole_number(low: int, high: int | None = None) -> Word:
 
 port = whole_number(0, 65535)
 """A TCP port; 0 takes a free one."""
+
+
+@word({"anyOf": [{"const": AUTO}, whole_number(1, MOST_WORKERS).json]})
+def workers(value: Any) -> int:
+    """A number of processes; `auto` is one for each core that this one may use."""
+    if value == AUTO:
+        return min(usable_cores(), MOST_WORKERS)
+    try:
+        number: int = whole_number(1, MOST_WORKERS)(value)
+    except Invalid:
+        raise expected(f"a number of processes from 1 to {MOST_WORKERS}, or {AUTO}", value) from None
+    return number
 
 
 @word({"type": "array", "items": {"type": "number", "minimum": 0}, "minItems": 2, "maxItems": 2})

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import TextIO
+from typing import Protocol
 
 from aiohttp import web
 
@@ -18,11 +18,21 @@ CLIENT_LEFT = 499
 """nginx's status for a client that left before its answer was complete."""
 
 
+class Output(Protocol):
+    """What lines are written to."""
+
+    def write(self, text: str, /) -> int:
+        """Write them together; raises OSError, ValueError."""
+
+    def flush(self) -> None:
+        """Keep nothing back."""
+
+
 class AccessLog:
     """Owns the lines that are not written yet."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream: TextIO | None = stream
+    def __init__(self, stream: Output) -> None:
+        self._stream: Output | None = stream
         self._lines: list[str] = []
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()

@@ -5,6 +5,7 @@ import pytest
 from voluptuous import Invalid
 
 from mooltiproxy.config import validators as words
+from mooltiproxy.config.cores import usable_cores
 
 NOT_TEXT: tuple[Any, ...] = (None, True, 5, 1.5, [], {}, ["x"])
 
@@ -16,6 +17,7 @@ BAD: dict[str, tuple[Any, ...]] = {
     "limit": (None, True, -1, "", "soon"),
     "seconds_or_never": (None, True, -2, "", "never", "-1s"),
     "command": (*NOT_TEXT, "", "  ", "serve 'm", "serve \0"),
+    "workers": (None, True, 0, 257, -1, 1.5, "", "many", [2]),
     "url_or_port": (None, "${port}", "http://${port}", "http://h:${port}1", "http://h:${p}", "ftp://h:${port}"),
     "size": (None, True, 0, -1, 1.5, "", "0", "0MB", "64 mebibytes", "MB", "-1kB", [1]),
     "network": (
@@ -85,6 +87,7 @@ GOOD: dict[str, tuple[tuple[Any, Any], ...]] = {
     "size": ((1, 1), ("1024", 1024), ("10MB", 10_000_000), ("64MiB", 67_108_864), ("1.5 kB", 1500), ("1gib", 2**30)),
     "seconds_or_never": ((-1, None), ("-1", None), (0, 0.0), ("5m", 300.0)),
     "command": (("a", ("a",)), ("a --m 'b c' $D | e", ("a", "--m", "b c", "$D", "|", "e"))),
+    "workers": ((1, 1), (2, 2), ("4", 4), ("auto", usable_cores())),
     "url_or_port": (
         ("http://h:8000/", "http://h:8000"),
         ("http://127.0.0.1:${port}", "http://127.0.0.1:${port}"),

@@ -23,10 +23,11 @@ def free_port() -> int:
 
 @dataclass
 class Running:
-    """A proxy process, and the lines of its log that nobody has looked at yet."""
+    """A proxy process, the lines of its log that nobody has looked at yet, and the port that it listens on."""
 
     process: subprocess.Popen[str]
     lines: "queue.Queue[str | None]"
+    port: int = 0
 
     def send_signal(self, number: int) -> None:
         self.process.send_signal(number)
@@ -61,7 +62,7 @@ def running_proxy(folder: Path, config: str, *options: str, key: str | None = KE
     reader.start()
     with process:
         try:
-            running.line_with("listening on")
+            running.port = int(running.line_with("listening on").rpartition(":")[2])
             yield running
         finally:
             process.kill()

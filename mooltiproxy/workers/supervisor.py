@@ -1,0 +1,297 @@
+"""Starts workers and starts them again, and holds what there must be only one of: engines, counts of wrong keys, and
+the configuration in force."""
+
+import asyncio
+import logging
+import signal
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from itertools import chain
+from typing import Any
+
+from mooltiproxy.bans import Bans
+from mooltiproxy.config.inputs import Inputs
+from mooltiproxy.config.model import Config
+from mooltiproxy.config.servers import wanted
+from mooltiproxy.engines.owner import Engines
+from mooltiproxy.errors import ConfigError, Problem
+from mooltiproxy.metrics import Metrics, Written
+from mooltiproxy.server import NO_KEY, loop_factory, set_up_logging, tell_reload, urls
+from mooltiproxy.upstream.session import Origin, PooledSession
+from mooltiproxy.workers.child import Child
+from mooltiproxy.workers.desk import Desk
+from mooltiproxy.workers.engines import written
+from mooltiproxy.workers.link import Gone, Handler, Refused
+from mooltiproxy.workers.sockets import Listening, listening
+
+log = logging.getLogger("mooltiproxy")
+
+STABLE = 10.0
+"""Seconds after which a worker that ends does not count as one that ends again and again."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+"""Seconds until such a one is started again: the first time, and the most that doubling makes of it."""
+PATIENCE = 60.0
+"""Seconds that a worker has to read a configuration."""
+BEYOND_DRAIN = 5.0
+"""Seconds that workers have to end beyond `system.drain`."""
+
+Reload = Callable[[], tuple[Config, Inputs]]
+"""Reads the configuration again; raises ConfigError."""
+
+
+def supervise(
+    config: Config, inputs: Inputs, command: Sequence[str], *, verbose: bool = False, reload: Reload | None = None
+) -> int:
+    """Serve with `system.workers` processes until SIGTERM or SIGINT; the exit code. `command` is what starts a worker,
+    up to the option that makes it one.
+
+    Raises ConfigError for what cannot be served, OSError where the address cannot be bound.
+    """
+    if sys.platform == "win32":
+        raise ConfigError(Problem("only 1 is possible on Windows", path=("system", "workers")))
+    set_up_logging(verbose)
+
+    async def run() -> None:
+        await Supervisor(config, inputs, command, reload).run()
+
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(run())
+    return 0
+
+
+class Supervisor:
+    """The process that workers belong to; serves no request itself."""
+
+    def __init__(self, config: Config, inputs: Inputs, command: Sequence[str], reload: Reload | None) -> None:
+        """To be made inside the running loop."""
+        self._config = config
+        self._inputs = inputs
+        self._generation = 1
+        self._command = command
+        self._reload = reload
+        self._loop = asyncio.get_running_loop()
+        self._session = PooledSession()
+        self._metrics = Metrics()
+        self._engines = Engines(self._session, self._metrics, self._tell_engines)
+        self._names = _engines_of(config)
+        self._origins: dict[str, Origin] = {}
+        self._bans = Bans(config.cerbere.max_tries, config.cerbere.ban)
+        self._lock = tempfile.TemporaryFile()
+        self._sockets: list[Listening] = []
+        self._children: set[Child] = set()
+        self._stop = asyncio.Event()
+        self._changing = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Bind, start the workers, serve until a signal, and return once all is drained."""
+        if not self._config.system.masterkey:
+            raise ConfigError(Problem(NO_KEY))
+        system = self._config.system
+        self._sockets = listening(system.host, system.port, system.workers)
+        self._handle_signals()
+        self._engines.configure(self._config)
+        try:
+            if await self._start_all():
+                await self._stop.wait()
+        finally:
+            await self._drain()
+
+    async def _start_all(self) -> bool:
+        """Whether all workers serve: a signal may come first. Raises ConfigError where one cannot."""
+        starting = [asyncio.ensure_future(self._started(place)) for place in self._sockets]
+        stopped = asyncio.ensure_future(self._stop.wait())
+        all_started = asyncio.gather(*starting)
+        any_of: list[asyncio.Future[Any]] = [all_started, stopped]
+        await asyncio.wait(any_of, return_when=asyncio.FIRST_COMPLETED)
+        must_stop = not all_started.done()
+        stopped.cancel()
+        for task in starting:
+            task.cancel()
+        await asyncio.wait(starting)
+        if must_stop:
+            return False
+        children = all_started.result()
+        for number, (place, child) in enumerate(zip(self._sockets, children, strict=True), 1):
+            self._in_background(self._tend(number, place, child))
+        log.info("%d workers serve, as processes %s", len(children), ", ".join(str(child.pid) for child in children))
+        for url in urls(self._config, self._sockets[0]):
+            log.info("listening on %s", url)
+        return True
+
+    async def _tend(self, number: int, place: Listening, child: Child | None) -> None:
+        """Have a worker in this place as long as the supervisor runs."""
+        failures = 0
+        while True:
+            began = self._loop.time()
+            if child is not None:
+                await asyncio.shield(child.ended)
+                log.error("worker %d (process %d) has ended %s", number, child.pid, child.end)
+            failures = 1 if child is not None and self._loop.time() - began >= STABLE else failures + 1
+            pause = min(FIRST_PAUSE * 2 ** min(failures - 2, 10), LONGEST_PAUSE) if failures > 1 else 0.0
+            await asyncio.sleep(pause)
+            try:
+                child = await self._started(place)
+                log.info("worker %d serves again, as process %d", number, child.pid)
+            except (ConfigError, OSError) as error:
+                child = None
+                log.error("worker %d cannot be started:\n%s", number, error)
+
+    async def _started(self, place: Listening) -> Child:
+        """A worker that serves what is to be served; raises ConfigError where it cannot."""
+        desk = Desk(self._engines)
+        handed = [self._lock.fileno(), *(one.fileno() for one in place)]
+        child = await Child.start(self._command, handed, {**desk.handlers(), **self._handlers()}, self._generation)
+        desk.open(child.link)
+        child.link.closed.add_done_callback(lambda _: self._forget(child))
+        self._children.add(child)
+        try:
+            standings = {address: self._bans.standing(address) for address in self._bans.known()}
+            await child.link.ask("start", asdict(self._inputs), standings, self._origins)
+            async with self._changing:
+                if child.generation != self._generation:
+                    await self._prepare(child, self._inputs)
+                    self._commit(child)
+                child.serves = True
+        except Refused as reason:
+            await child.kill()
+            raise ConfigError(Problem(str(reason))) from reason
+        except Gone:
+            await child.kill()
+            raise ConfigError(Problem(f"a worker ended {child.end} while it was starting")) from None
+        except asyncio.CancelledError:
+            await child.kill()
+            raise
+        return child
+
+    def _forget(self, child: Child) -> None:
+        """A worker has ended; what it has counted stays."""
+        self._children.discard(child)
+        self._metrics.add(child.counted)
+
+    async def _drain(self) -> None:
+        """Have all workers stop listening and finish their answers, then end them, and the model servers."""
+        end = self._loop.time() + self._config.system.drain
+        for task in self._tasks:
+            task.cancel()
+        for one in chain.from_iterable(self._sockets):
+            one.close()
+        self._engines.retire()
+        children = list(self._children)
+        for child in children:
+            child.link.tell("drain")
+        if children:
+            await asyncio.wait([child.ended for child in children], timeout=self._config.system.drain + BEYOND_DRAIN)
+        await asyncio.gather(*(child.kill() for child in children))
+        await self._engines.close(end - self._loop.time())
+        await self._session.close()
+        self._lock.close()
+
+    def _handle_signals(self) -> None:
+        for name in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(name, self._stop.set)
+        self._loop.add_signal_handler(signal.SIGHUP, lambda: self._in_background(self._apply_new_configuration()))
+
+    def _in_background(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # A new configuration.
+
+    async def _apply_new_configuration(self) -> None:
+        """Read it, have every worker read it, and only then put it in force: a bad one changes nothing anywhere."""
+        if self._reload is None:
+            log.warning("nothing to reload: the proxy was started without a configuration file")
+            return
+        async with self._changing:
+            try:
+                config, inputs = await asyncio.to_thread(self._reload)
+                if not config.system.masterkey:
+                    raise ConfigError(Problem(NO_KEY))
+                children = [child for child in self._children if child.serves]
+                await asyncio.gather(*(self._prepare(child, inputs) for child in children))
+            except (ConfigError, Refused) as error:
+                log.error("the configuration was not reloaded:\n%s", error)
+                return
+            changed = self._config.system.needs_restart(config.system)
+            self._config, self._inputs, self._names = config, inputs, _engines_of(config)
+            self._generation += 1
+            self._bans.configure(config.cerbere.max_tries, config.cerbere.ban)
+            self._engines.configure(config)
+            for child in children:
+                self._commit(child)
+        tell_reload(changed)
+
+    async def _prepare(self, child: Child, inputs: Inputs) -> None:
+        """Have a worker read a configuration; raises Refused. One that ends meanwhile has a successor."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await child.link.ask("prepare", asdict(inputs))
+        except Gone:
+            return
+        except TimeoutError:
+            raise Refused(f"worker process {child.pid} does not answer") from None
+
+    def _commit(self, child: Child) -> None:
+        child.generation = self._generation
+        child.link.tell("commit")
+
+    # What all workers share.
+
+    def _handlers(self) -> dict[str, Handler]:
+        return {
+            "wrong key": self._wrong_key,
+            "right key": self._right_key,
+            "states": self._states,
+            "metrics": self._counted,
+        }
+
+    def _tell(self, what: str, *words: Any) -> None:
+        for child in self._children:
+            child.link.tell(what, *words)
+
+    def _wrong_key(self, address: str) -> None:
+        self._bans.wrong_key(address)
+        self._tell("standing", address, self._bans.standing(address))
+
+    def _right_key(self, address: str) -> None:
+        self._bans.right_key(address)
+        self._tell("standing", address, self._bans.standing(address))
+
+    def _tell_engines(self) -> None:
+        """Let workers know which engines take requests, where that has changed."""
+        for name in [*self._names, *self._origins]:
+            now = self._engines.ready(name)
+            if now == self._origins.get(name):
+                continue
+            self._tell("engine", name, now)
+            if now is None:
+                del self._origins[name]
+            else:
+                self._origins[name] = now
+
+    async def _states(self) -> list[dict[str, Any]]:
+        """What there is to tell of each engine, with the requests of all workers."""
+        flying: Counter[str] = Counter()
+        for told in await self._reports():
+            flying.update(told)
+        return [written(replace(one, in_flight=flying[one.name])) for one in await self._engines.states()]
+
+    async def _counted(self) -> Written:
+        """What all workers have counted, those that have ended included."""
+        await self._reports()
+        whole = await self._metrics.whole()
+        for child in self._children:
+            whole.add(child.counted)
+        return whole.written()
+
+    async def _reports(self) -> list[dict[str, int]]:
+        return await asyncio.gather(*(child.report() for child in self._children))
+
+
+def _engines_of(config: Config) -> frozenset[str]:
+    return frozenset(server.name for server in wanted(config))
