@@ -103,11 +103,12 @@ def _servers(before: Config, after: Config) -> Iterator[Line]:
 
 
 def _keys(before: Config, after: Config) -> Iterator[Line]:
-    old, new = ({key.name: key for key in config.keys} for config in (before, after))
-    names = {key.digest: key.name for key in after.keys}
+    old, new = ({key.name: key for key in (*config.keys, *config.file_keys)} for config in (before, after))
+    names = {key.digest: name for name, key in new.items() if key.digest is not None}
     for sign, kind, name, what in _entries("key", old, new):
         if sign == GOES:
-            renamed = names.get(old[name].digest)
+            digest = old[name].digest
+            renamed = names.get(digest) if digest is not None else None
             what = f"is called {renamed} now" if renamed else "revoked"
         yield sign, kind, name, what
 

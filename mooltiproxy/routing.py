@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
-from mooltiproxy.config.model import PASSTHROUGH, Config, MappingEntry, Model, Target
+from mooltiproxy.config.model import ABOUT_MODELS, PASSTHROUGH, Config, MappingEntry, Model, Target
 from mooltiproxy.errors import NotFound
-from mooltiproxy.mapping.dialect import Dialect, Endpoint, Kind, Reply
+from mooltiproxy.mapping.dialect import Dialect, Endpoint, Reply
 from mooltiproxy.mapping.json_edit import with_fields, with_model
 from mooltiproxy.mapping.model_names import LATEST, MODEL_NAME, known_as
 
@@ -16,7 +16,6 @@ TO = "/to/"
 MAX_NAME = 256
 """Letters of a model's name that patterns are tried on."""
 _ANYTHING = "(.*)"
-_ABOUT_MODELS: tuple[Kind, ...] = ("models", "model", "running")
 Live = Mapping[str, Collection[str]]
 """The models that targets have last listed, by the target's name; one that has told nothing yet is not there."""
 _NOTHING_KNOWN: Live = {}
@@ -123,17 +122,18 @@ class Router:
         """Whether the model that a request asks for decides where it goes."""
         return bool(self._models) or bool(self._others) and any(name in self._live for name in self._others)
 
-    def about_models(self, path: str, method: str) -> Endpoint | None:
+    def about_models(self, path: str, method: str, target: str | None = None) -> Endpoint | None:
         """The endpoint of a request that only asks what models there are, as some dialect's clients do; None for those
-        that an entry of the file maps for the default target."""
+        that an entry of the file maps for the target, or for the default one."""
         endpoint = self._about_models.get(path)
         if endpoint is None and method == "GET" and path not in self._dialects:
             found = _first_match(self._about_one, path)
             endpoint = found[0] if found else None
         if endpoint is None or endpoint.method != method:
             return None
-        entry = self._entries[self._default].get(path)
-        return None if entry is not None and entry.is_explicit else endpoint
+        entries = self._entries.get(self._default if target is None else target)
+        entry = entries.get(path) if entries is not None else None
+        return None if entries is None or entry is not None and entry.is_explicit else endpoint
 
     def maps(self, path: str) -> bool:
         """Whether the file has an entry for this client path: that wins over an endpoint of the proxy itself."""
@@ -262,7 +262,7 @@ def _about_models(dialects: Mapping[str, Dialect]) -> dict[str, Endpoint]:
     owners = _owners(dialects)
     found: dict[str, Endpoint] = {}
     for dialect in dialects.values():
-        for endpoint in (one for one in dialect.endpoints if one.kind in _ABOUT_MODELS):
+        for endpoint in (one for one in dialect.endpoints if one.kind in ABOUT_MODELS):
             for path in endpoint.paths:
                 if owners[path] is dialect:
                     found[path] = endpoint

@@ -21,6 +21,7 @@ from mooltiproxy.engines.access import Access
 from mooltiproxy.engines.gates import gates
 from mooltiproxy.engines.owner import Engines
 from mooltiproxy.errors import ConfigError, Problem
+from mooltiproxy.keyring import Keyring
 from mooltiproxy.listener import Current, Listener
 from mooltiproxy.metrics import Metrics
 from mooltiproxy.middlewares import Parts, build_chain
@@ -145,7 +146,9 @@ class Server:
         attachments = AttachmentFetcher(self._session, allow_private=config.system.private_images)
         templates = TemplateFetcher(self._session, config)
         own = endpoints(config, self._metrics, self._engines)
-        parts = Parts(config, router, catalogue, self._bans, self._log, own, OPEN, attachments, templates)
+        parts = Parts(
+            config, Keyring(config), router, catalogue, self._bans, self._log, own, OPEN, attachments, templates
+        )
         current = Current(build_chain(parts, forwarder.forward), router, config.system.max_body)
         return current, catalogue
 

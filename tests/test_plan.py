@@ -137,6 +137,13 @@ def test_keys_are_added_revoked_and_get_other_rights() -> None:
     assert planned(before, after) == ["- key alice revoked", "+ key carol", "~ key bob targets"]
 
 
+def test_keys_of_their_own_file_are_compared_as_well() -> None:
+    Path("before.yml").write_text("alice: one\nbob: two\n")
+    Path("after.yml").write_text("bob: two\ncarol: three\n")
+    before, after = (built(keys_file=name) for name in ("before.yml", "after.yml"))
+    assert planned(before, after) == ["- key alice revoked", "+ key carol"]
+
+
 def test_another_key_for_the_same_name_is_named_and_never_shown() -> None:
     before, after = (built(keys={"alice": {"hash": one}}) for one in HASHES[:2])
     assert planned(before, after) == ["~ key alice key"]
@@ -223,8 +230,8 @@ def test_prompts_of_the_library_are_compared() -> None:
 
 def test_no_part_of_a_configuration_is_left_out() -> None:
     compared = {"targets", "default_target", "system", "cerbere", "keys", "models", "library", "rest_prefix"}
-    compared |= {"templates", "middlewares"}
-    about_the_file = {"registry", "folder", "file", "warnings"}
+    compared |= {"templates", "middlewares", "file_keys"}
+    about_the_file = {"registry", "folder", "file", "warnings", "keys_file"}
     assert {one.name for one in dataclasses.fields(Config)} == compared | about_the_file
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qsl
@@ -51,14 +51,22 @@ class Catalogue:
         """Whether the proxy itself answers these requests."""
         return is_merged(self._config, endpoint)
 
-    async def listed(self, endpoint: Endpoint, query: str, allowed: Collection[str] | None) -> web.Response:
-        """All models, or those in memory, of the targets that are `allowed`, None for all; each name once."""
+    async def listed(
+        self,
+        endpoint: Endpoint,
+        query: str,
+        allowed: Collection[str] | None,
+        may_name: Callable[[str], bool] | None = None,
+    ) -> web.Response:
+        """All models, or those in memory, of the targets that are `allowed`, None for all, as far as the client
+        `may_name` them; each name once."""
         entries: dict[str, Entry] = {}
         if not is_later_page(dict(parse_qsl(query))):
             chosen = [one for one in self.sources.values() if allowed is None or one.target in allowed]
             every = self._running if endpoint.kind == "running" else self._all
             for entry in await every(endpoint, chosen, allowed):
-                entries.setdefault(entry.model.id, entry)
+                if may_name is None or may_name(entry.model.id):
+                    entries.setdefault(entry.model.id, entry)
         kept = entries.values()
         return _response(page(endpoint, [one.model for one in kept], [one.raw for one in kept]))
 
@@ -146,7 +154,12 @@ def is_merged(config: Config, endpoint: Endpoint) -> bool:
     models itself; of those in memory only if its server is its own. Some APIs have no list but tell of one model."""
     if endpoint.kind == "running":
         return len(config.targets) > 1 or _has_engines(config)
-    if endpoint.kind != "models" or len(config.targets) == 1:
+    return endpoint.kind == "models" and len(config.targets) > 1 and is_list(endpoint)
+
+
+def is_list(endpoint: Endpoint) -> bool:
+    """Whether what clients get there has several models."""
+    if endpoint.kind not in ("models", "running"):
         return False
     return place_in(endpoint.write_answer(ModelsAnswer([ModelInfo("any")]), ModelsRequest())) is not None
 

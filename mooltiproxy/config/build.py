@@ -7,11 +7,11 @@ from typing import Any
 
 from mooltiproxy.config import run
 from mooltiproxy.config.document import Document
+from mooltiproxy.config.keys import built_key
 from mooltiproxy.config.model import (
     PASSTHROUGH,
     Cerbere,
     Config,
-    Key,
     MappingEntry,
     Model,
     System,
@@ -25,7 +25,6 @@ from mooltiproxy.config.schema import MIDDLEWARES, Known
 from mooltiproxy.config.templates import CHAT_PROMPTER, PIECES_PROMPTER, TARGETS_OWN
 from mooltiproxy.discovery import Registry
 from mooltiproxy.errors import Problem
-from mooltiproxy.keys import PREFIX, digest
 from mooltiproxy.mapping.chat_template import ChatTemplate, TargetTemplate, built_in
 from mooltiproxy.mapping.dialect import STAND_INS, Dialect, Endpoint, Reply
 from mooltiproxy.mapping.functions import Functions, FunctionTranslation, renderer
@@ -66,7 +65,8 @@ def build(values: Values, document: Document, known: Known, registry: Registry) 
         folder=known.folder,
         system=_system(_section(values, "system"), known.environ),
         cerbere=Cerbere(**_section(values, "cerbere")),
-        keys=tuple(_key(name, own, known.environ) for name, own in _section(values, "keys").items()),
+        keys=tuple(built_key(name, own, known.environ) for name, own in _section(values, "keys").items()),
+        keys_file=known.folder / values["keys_file"] if "keys_file" in values else None,
         models={name: _model(name, own, known.library, document) for name, own in models.items()},
         library=known.library or Library(),
         rest_prefix=prefix,
@@ -97,13 +97,6 @@ def _own_templates(section: Values) -> dict[str, Pieces | ChatTemplate]:
 
 def _section(values: Values, name: str) -> dict[str, Any]:
     return dict(values.get(name, {}))
-
-
-def _key(name: str, values: Values, environ: Mapping[str, str]) -> Key:
-    known = bytes.fromhex(values["hash"].removeprefix(PREFIX)) if "hash" in values else None
-    targets = frozenset(values["targets"]) if "targets" in values else None
-    own = known or digest(environ[values["envkey"]].encode())
-    return Key(name, own, targets, values.get("losses", {}), values.get("admin", False))
 
 
 def _file_of(model: str, document: Document) -> Path | None:
@@ -258,7 +251,10 @@ class _Target:
         known = known or endpoint_at(self._registry.dialects, client_path)
         known = known or endpoint_at(self._registry.dialects, f"/v1{client_path}")
         passing = known[1] if known and known[1].form else None
-        return MappingEntry(client_path, path, translation, self._main_dialect, is_explicit=True, passing=passing)
+        endpoint = known[1] if known else translation.client if translation else None
+        return MappingEntry(
+            client_path, path, translation, self._main_dialect, is_explicit=True, passing=passing, endpoint=endpoint
+        )
 
     def _pair(self, client_path: str, values: Values) -> MappingEntry:
         """An entry that names two dialects."""
@@ -267,7 +263,14 @@ class _Target:
         translation = None if client == target else self._translation(client, target, values)
         passing = client[1] if translation is None and client[1].form else None
         return MappingEntry(
-            client_path, path, translation, target[0], is_explicit=True, client=client[0], passing=passing
+            client_path,
+            path,
+            translation,
+            target[0],
+            is_explicit=True,
+            client=client[0],
+            passing=passing,
+            endpoint=client[1],
         )
 
     def _function_translation(self, client_path: str, path: str, values: Values) -> FunctionTranslation:
@@ -347,7 +350,7 @@ class _Target:
                 entry = None
                 for step in reversed(steps):
                     passing = endpoint if step[1] is None and endpoint.form else None
-                    entry = MappingEntry(known, *step, entry, passing=passing)
+                    entry = MappingEntry(known, *step, entry, passing=passing, endpoint=endpoint)
                 if entry is not None:
                     yield known, entry
 
@@ -383,7 +386,11 @@ class _Target:
             # Paths of the server itself (/health) are at its root: they are listed without the base only.
             versioned = dialect.base + client_path
             path = versioned if versioned in dialect.other_paths else client_path
-            yield client_path, MappingEntry(client_path, path, None, dialect, fallbacks.get(client_path))
+            endpoint = next((one for _, one in met if client_path in one.paths), None)
+            yield (
+                client_path,
+                MappingEntry(client_path, path, None, dialect, fallbacks.get(client_path), endpoint=endpoint),
+            )
 
     def _known_as(self, dialect: Dialect, endpoint: Endpoint, client_path: str) -> list[str]:
         """How routing names a path: several dialects list models at the same place, and the first owns it."""

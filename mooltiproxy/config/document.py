@@ -80,13 +80,13 @@ def read_document(file: Path, environ: Mapping[str, str], text: str | None = Non
     return document
 
 
-def plain_document(text: str, file: str) -> Document:
+def plain_document(text: str, file: str, *, as_text: bool = False) -> Document:
     """Another program's YAML or JSON as a Document: `${NAME}` in it stays as it is. Data is None for an empty text;
-    raises ConfigError with every problem."""
+    raises ConfigError with every problem. With `as_text` no value is taken for a number, a flag or a time."""
     document = Document(None, {(): Place(file, 1)})
     root = _composed(text, file)
     try:
-        document.data = None if root is None else _Reader(document, file, None).read(root, ())
+        document.data = None if root is None else _Reader(document, file, None, as_text=as_text).read(root, ())
     except RecursionError:
         raise ConfigError(Problem("nested too deeply", line=1, file=file)) from None
     if document.problems:
@@ -141,7 +141,10 @@ def _yaml_message(error: yaml.MarkedYAMLError, text: str, line: int) -> str:
 class _Reader:
     """Turns nodes into data; what is wrong goes to the document, and the value is left out."""
 
-    def __init__(self, document: Document, file: str, environ: Mapping[str, str] | None) -> None:
+    def __init__(
+        self, document: Document, file: str, environ: Mapping[str, str] | None, *, as_text: bool = False
+    ) -> None:
+        self._as_text = as_text
         self._document = document
         self._file = file
         self._environ = environ
@@ -215,7 +218,7 @@ class _Reader:
         return data
 
     def _scalar(self, node: ScalarNode, path: Where) -> Any:
-        secret = bool(path) and path[-1] in SECRETS
+        secret = self._as_text and node.tag != f"{_TAG}null" or bool(path) and path[-1] in SECRETS
         if node.tag in _TEXT or (secret and node.tag.startswith(_TAG)):
             return self._text(node, path, secret)
         if node.tag == f"{_TAG}null":

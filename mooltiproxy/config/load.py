@@ -13,6 +13,7 @@ from mooltiproxy.config import old_spellings
 from mooltiproxy.config.auto import Probe, find_out
 from mooltiproxy.config.build import build
 from mooltiproxy.config.document import Document, read_document
+from mooltiproxy.config.keys import contradictory, doubtful, with_file_keys
 from mooltiproxy.config.machine import impossible
 from mooltiproxy.config.model import Config
 from mooltiproxy.config.models_dir import add_models
@@ -69,10 +70,21 @@ def _configured(document: Document, folder: Path, environ: Mapping[str, str], pr
     if document.problems or registry is None:
         raise ConfigError(*_in_order(document.problems))
     config = build(values, document, known, registry)
-    document.problems += [document.problem(path, message) for path, message in impossible(config)]
+    found = [*impossible(config), *contradictory(config)]
+    document.problems += [document.problem(path, message) for path, message in found]
+    config = _with_file_keys(document, config)
     if document.problems:
         raise ConfigError(*_in_order(document.problems))
-    return dataclasses.replace(config, warnings=_in_order([*renewed, *config.warnings]))
+    return dataclasses.replace(config, warnings=_in_order([*renewed, *config.warnings, *doubtful(config.keys_file)]))
+
+
+def _with_file_keys(document: Document, config: Config) -> Config:
+    """The same with the keys of `keys_file`; what is wrong with it goes to the document's problems."""
+    try:
+        return with_file_keys(config)
+    except ConfigError as error:
+        document.problems += error.problems
+        return config
 
 
 def _in_order(problems: list[Problem]) -> tuple[Problem, ...]:

@@ -14,6 +14,7 @@ from mooltiproxy.discovery import Registry
 from mooltiproxy.errors import Problem
 from mooltiproxy.mapping.chat_template import ChatTemplate
 from mooltiproxy.mapping.dialect import Dialect, Endpoint, Reply
+from mooltiproxy.mapping.model_names import LATEST
 from mooltiproxy.mapping.settings import Settings
 from mooltiproxy.mapping.translate import Translation
 
@@ -87,7 +88,8 @@ class MappingEntry:
     known: it says how the target wants its key. `fallback` is used once the target has answered that it does not have
     this path. `is_explicit` tells what the file says from what `speaks` implies; `client` is the dialect of its
     clients where the file names it. `passing` is whose bodies come here, where they pass to the target or to functions
-    as the client wrote them: there the settings of `models:` are put into the body itself.
+    as the client wrote them: there the settings of `models:` are put into the body itself. `endpoint` is what clients
+    have here, None for what no API has.
     """
 
     client_path: str
@@ -98,6 +100,7 @@ class MappingEntry:
     is_explicit: bool = False
     client: Dialect | None = None
     passing: Endpoint | None = None
+    endpoint: Endpoint | None = None
 
 
 PORT = "${port}"
@@ -187,19 +190,54 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One entry of `keys:`, or the master key. `digest` is SHA-256; `targets` None is all of them; `losses` go before
-    those of the target."""
+    """One entry of `keys:` or `keys_file`, or the master key. `digest` is SHA-256, None where only a `certificate` is
+    the key, by its name such as `CN=alice`.
+
+    None in `targets`, `models` (names, perhaps with a `*`) and `endpoints` is all of them; `losses` go before those of
+    the target. `expires` is Unix seconds from which on the key is none, None for never.
+    """
 
     name: str
-    digest: bytes = field(repr=False)
+    digest: bytes | None = field(repr=False)
     targets: frozenset[str] | None = None
     losses: Mapping[str, str] = field(default_factory=dict)
     is_admin: bool = False
+    models: tuple[str, ...] | None = None
+    endpoints: frozenset[str] | None = None
+    expires: float | None = None
+    certificate: str | None = None
+
+    def may_name(self, model: str) -> bool:
+        """Whether it may ask for a model of this name."""
+        spellings = {model, model.removesuffix(LATEST)}
+        return self.models is None or any(_fits(pattern, name) for pattern in self.models for name in spellings)
+
+    def may_use(self, endpoint: Endpoint | None) -> bool:
+        """Whether it may use an endpoint; None is one that no API has. What it may use is named by label or by kind,
+        and whoever may list models may also ask about one."""
+        if self.endpoints is None:
+            return True
+        if endpoint is None:
+            return False
+        words = {endpoint.label, endpoint.kind, *(("models",) if endpoint.kind in ABOUT_MODELS else ())}
+        return not words.isdisjoint(self.endpoints)
+
+
+ABOUT_MODELS = ("models", "model", "running")
+"""The kinds of endpoints that tell what models there are."""
+
+
+def _fits(pattern: str, name: str) -> bool:
+    before, star, after = pattern.partition("*")
+    if not star:
+        return name == pattern
+    return len(name) >= len(before) + len(after) and name.startswith(before) and name.endswith(after)
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A whole, valid configuration. `folder` is where the file lies (mappers/, prompters/, certificates/)."""
+    """A whole, valid configuration. `folder` is where the file lies (mappers/, prompters/, certificates/); `file_keys`
+    are those of `keys_file` when it was read."""
 
     targets: Mapping[str, Target]
     default_target: str
@@ -209,6 +247,8 @@ class Config:
     system: System = field(default_factory=System)
     cerbere: Cerbere = field(default_factory=Cerbere)
     keys: tuple[Key, ...] = ()
+    keys_file: Path | None = None
+    file_keys: tuple[Key, ...] = ()
     models: Mapping[str, Model] = field(default_factory=dict)
     library: Library = field(default_factory=Library)
     rest_prefix: str | None = None

@@ -21,8 +21,10 @@ from mooltiproxy.config.validators import (
     Json,
     Word,
     bounds,
+    certificate_name,
     client_path,
     expected,
+    expiry,
     flag,
     host,
     key,
@@ -95,6 +97,7 @@ def schema(known: Known) -> Section:
             Optional("keys", description="Keys of clients beside the master key, by name"): Entries(
                 key_name, client_key(known)
             ),
+            Optional("keys_file", description="Further keys as they are, in a file such as TabbyAPI's"): text,
             Optional("models", description="Names that clients ask for, and which target has them"): Entries(
                 model_name, model(known)
             ),
@@ -216,6 +219,16 @@ def client_key(known: Known) -> Section:
             Optional("targets", description="The targets that it may ask (all)"): ListOf(
                 one_of("target", known.targets)
             ),
+            Optional(
+                "certificate", description="Name of a client's certificate that is a key (CN=alice, DNS:host ...)"
+            ): certificate_name,
+            Optional("models", description="The models that it may ask for, by name or with a * (all)"): ListOf(
+                model_name
+            ),
+            Optional("endpoints", description="What it may use: chat, embeddings, models ... (all)"): ListOf(
+                one_of("endpoint", known.endpoints)
+            ),
+            Optional("expires", description="The last day, or the moment with its zone, until which it counts"): expiry,
             Optional("losses", description="What translation cannot carry, before what the target says"): loss_policies,
             Optional("admin", description="It may use the proxy's own endpoints, such as /-/status (false)"): flag,
         },
@@ -416,9 +429,10 @@ def has_one_prompt(section: Mapping[str, Any]) -> Iterator[Invalid]:
 
 
 def has_one_key(section: Mapping[str, Any]) -> Iterator[Invalid]:
-    """An entry of `keys:` says in one way what the key is."""
-    if ("hash" in section) == ("envkey" in section):
-        yield Invalid("expected either `hash` (`mooltiproxy key new` makes one) or `envkey`")
+    """An entry of `keys:` says in one way what the key is; a certificate may be one as well, or the only one."""
+    said = [name for name in ("hash", "envkey") if name in section]
+    if len(said) > 1 or not said and "certificate" not in section:
+        yield Invalid("expected either `hash` (`mooltiproxy key new` makes one) or `envkey`, or else `certificate`")
 
 
 def middleware(known: Known) -> Word:

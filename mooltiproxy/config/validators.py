@@ -10,6 +10,7 @@ import math
 import re
 import shlex
 from collections.abc import Callable, Collection, Iterable
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -385,6 +386,36 @@ def key_name(value: Any) -> str:
     if value == MASTER:
         raise Invalid("expected another name, since the log calls the master key so")
     return str(target_name(value))
+
+
+_CERTIFICATE = re.compile(r"(CN=|DNS:|URI:|email:)(\S.*)")
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
+
+
+@word(matching(r"(CN=|DNS:|URI:|email:)\S.*"))
+def certificate_name(value: Any) -> str:
+    """A name of a client's certificate: its subject's common name, or one of its alternative names."""
+    found = _CERTIFICATE.fullmatch(value) if isinstance(value, str) and value.isprintable() else None
+    if found is None:
+        raise expected("a certificate's name: CN=alice, DNS:host.example, URI:spiffe://... or email:a@b.example", value)
+    return found[0].lower().replace("dns:", "DNS:", 1) if found[1] == "DNS:" else found[0]
+
+
+@word(matching(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([Tt ].+)?"))
+def expiry(value: Any) -> float:
+    """The end of a day (UTC), or a time with its zone, in Unix seconds."""
+    what = "a day (2027-12-31, its end in UTC) or a time with its zone (2027-12-31T18:00:00+01:00)"
+    if not isinstance(value, str) or not value:
+        raise expected(what, value)
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        raise Invalid(f"expected {what}") from None
+    if _DAY.fullmatch(value):
+        return moment.replace(tzinfo=UTC).timestamp() + _SECOND_UNITS["d"]
+    if moment.tzinfo is None:
+        raise Invalid(f"expected {what}: the zone is missing, such as Z or +01:00")
+    return moment.timestamp()
 
 
 @word({"minLength": 1})

@@ -32,6 +32,11 @@ def model_of(body: bytes, fields: Collection[str] = FIELDS) -> str | None:
     return model
 
 
+def keys_of(body: bytes) -> list[str]:
+    """The top-level keys of an object, which `model_of` has read, each as often as it is there."""
+    return [key for key, _ in _members(body)]
+
+
 def with_model(body: bytes, model: str, fields: Collection[str] = FIELDS) -> bytes:
     """The body, which `model_of` has read, with every top-level field of these names replaced."""
     return with_fields(body, dict.fromkeys(fields, model), adds=False)

@@ -15,6 +15,7 @@ from mooltiproxy.bans import Bans
 from mooltiproxy.catalogue.answers import Catalogue
 from mooltiproxy.config.model import Config
 from mooltiproxy.errors import ConfigError, Problem
+from mooltiproxy.keyring import Keyring
 from mooltiproxy.middlewares.access_log import AccessLog, access_log
 from mooltiproxy.middlewares.bearer_auth import bearer_auth
 from mooltiproxy.middlewares.cors import cors
@@ -35,6 +36,7 @@ class Parts:
     """What middlewares are made from: the configuration, and the state that outlives it."""
 
     config: Config
+    keyring: Keyring
     router: Router
     catalogue: Catalogue
     bans: Bans
@@ -50,7 +52,7 @@ MIDDLEWARES: dict[str, Callable[[Parts], Middleware]] = {
     "security_headers": lambda parts: security_headers(),
     "cors": lambda parts: cors(parts.config.system.cors),
     "ip_rules": lambda parts: ip_rules(parts.config.cerbere, parts.bans),
-    "bearer_auth": lambda parts: bearer_auth(parts.config, parts.bans, parts.router, parts.open_paths),
+    "bearer_auth": lambda parts: bearer_auth(parts.keyring, parts.bans, parts.router, parts.open_paths),
     "routing": lambda parts: routing(parts.router, parts.catalogue, parts.endpoints),
     "mapping": lambda parts: mapping(parts.config, parts.attachments.fetch, parts.templates.fetch),
 }

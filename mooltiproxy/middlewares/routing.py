@@ -1,17 +1,16 @@
 """routing: chooses target and mapping entry by prefix, header or model; `mooltiproxy.routing` decides."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 
 from aiohttp import web
 
-from mooltiproxy.catalogue.answers import Catalogue
-from mooltiproxy.config.model import Key
+from mooltiproxy.catalogue.answers import Catalogue, is_list
 from mooltiproxy.errors import BadRequest, EndpointMissing, Forbidden
 from mooltiproxy.exchange import EXCHANGE, Exchange
 from mooltiproxy.mapping.json_edit import model_of
-from mooltiproxy.routing import Route, Router, asking, split_target
+from mooltiproxy.middlewares.rights import check_endpoint, check_model, check_target, is_plain_json
+from mooltiproxy.routing import Router, asking, split_target
 
-PLAIN = ("", "identity")
 READING = ("GET", "HEAD")
 
 
@@ -38,14 +37,24 @@ def routing(
         if reply is not None:
             return web.Response(body=reply.body, content_type=reply.media_type)
         exchange.path = router.told_apart(exchange.path, request.headers)
-        asks = catalogue.is_needed and target is None
-        about = router.about_models(exchange.path, request.method) if asks else None
-        allowed = exchange.key.targets if exchange.key is not None else None
-        if about is not None and catalogue.has(about):
-            return await catalogue.listed(about, exchange.query, allowed)
-        model = await asked_model(exchange, router) if router.wants_model and target is None else None
+        key = exchange.key
+        limited = key if key is not None and key.models is not None else None
+        asks = limited is not None or catalogue.is_needed and target is None
+        about = router.about_models(exchange.path, request.method, target) if asks else None
+        allowed: Collection[str] | None = key.targets if key is not None else None
+        if about is not None and (catalogue.has(about) or limited is not None and is_list(about)):
+            check_endpoint(key, about)
+            if target is not None:
+                check_target(key, target)
+                allowed = (target,)
+            return await catalogue.listed(about, exchange.query, allowed, limited.may_name if limited else None)
+        wants_model = limited is not None or router.wants_model and target is None
+        model = await asked_model(exchange, router) if wants_model else None
         route = exchange.route = router.route(exchange.path, target, model, allowed)
-        check_right(exchange.key, route)
+        check_target(key, route.target.name)
+        check_endpoint(key, route.entry.endpoint)
+        if limited is not None:
+            await check_model(limited, exchange, route, model, router.model_fields(exchange.path))
         known = await catalogue.one(about, route, model) if about is not None and model else None
         if known is not None:
             return known
@@ -64,12 +73,6 @@ def routing(
     return middleware
 
 
-def check_right(key: Key | None, route: Route) -> None:
-    """Raises Forbidden where the key is for other targets."""
-    if key is not None and key.targets is not None and route.target.name not in key.targets:
-        raise Forbidden(f"this key may not ask target {route.target.name}", code="permission_denied")
-
-
 def named_target(exchange: Exchange) -> str | None:
     """The target that the path prefix or the header names, the prefix first; takes the prefix off the path."""
     name, exchange.path = split_target(exchange.path)
@@ -86,13 +89,6 @@ async def asked_model(exchange: Exchange, router: Router) -> str | None:
     in_path = router.model_in(exchange.path)
     if in_path is not None:
         return in_path
-    request = exchange.request
-    if not request.can_read_body or not is_json(request) or request.headers.get("Content-Encoding", "") not in PLAIN:
+    if not exchange.request.can_read_body or not is_plain_json(exchange.request):
         return None
     return model_of(await exchange.body(), router.model_fields(exchange.path))
-
-
-def is_json(request: web.BaseRequest) -> bool:
-    """Whether the parsed media type is JSON, whatever its parameters."""
-    media_type = request.content_type
-    return media_type == "application/json" or media_type.endswith("+json")

@@ -66,6 +66,8 @@ def test_the_templates_examples_load_too(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "models/qwen3/chat_template.jinja").write_text("{{ messages[0].content }}")
     write_pair(tmp_path / "certificates")
+    (tmp_path / "api_tokens.yml").write_text("{}")
+    (tmp_path / "api_tokens.yml").chmod(0o600)
     file = tmp_path / "config.yaml"
     file.write_text(uncommented())
     config = load(file, {"MOOLTIPROXY_KEY": "x", "OPENAI_API_KEY": "y", "BOB_KEY": "z", "TABBY_ADMIN_KEY": "t"})
