@@ -1,7 +1,7 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench lock sbom clean
 
 demo: $(VENV)/base.stamp
 	@$(PYTHON) -m mooltiproxy demo
@@ -20,6 +20,27 @@ lint: $(VENV)/lint.stamp
 bench: $(VENV)/base.stamp
 	$(PYTHON) bench/run.py
 
+# the versions and hashes that the base install is known to work with, and those of the container image; for all systems
+# and Pythons, so that they may be renewed anywhere
+LOCK = $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	--custom-compile-command "make lock" setup.cfg
+lock: $(VENV)/release.stamp
+	$(LOCK) --upgrade --output-file requirements.txt
+	$(LOCK) --extra redis --constraints requirements.txt --upgrade --output-file deploy/requirements.txt
+
+# a real base install of what is locked, nothing built and nothing unhashed, and what it consists of (CycloneDX)
+SBOM = build/sbom
+INSTALL = $(PYTHON) -m pip --python $(SBOM)/base install --quiet --disable-pip-version-check --no-deps
+sbom: $(VENV)/release.stamp
+	rm -rf $(SBOM)
+	$(PYTHON) -m venv --without-pip $(SBOM)/base
+	$(INSTALL) --require-hashes --only-binary :all: -r requirements.txt
+	$(PYTHON) -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir $(SBOM) .
+	$(INSTALL) --no-index --find-links $(SBOM) mooltiproxy
+	rm -rf build/lib build/bdist.*
+	$(VENV)/bin/cyclonedx-py environment --output-reproducible --output-format JSON \
+		--output-file $(SBOM)/mooltiproxy.cdx.json $(SBOM)/base
+
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
@@ -33,6 +54,7 @@ $(PYTHON):
 $(VENV)/base.stamp: EXTRA =
 $(VENV)/test.stamp: EXTRA = [test]
 $(VENV)/lint.stamp: EXTRA = [test,lint]
+$(VENV)/release.stamp: EXTRA = [release]
 $(VENV)/%.stamp: setup.cfg pyproject.toml | $(PYTHON)
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -e '.$(EXTRA)'
 	@touch $@

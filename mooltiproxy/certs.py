@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 DEFAULT_HOSTS = ("localhost", "127.0.0.1", "::1")
 VALID_FOR = timedelta(days=825)
 """The longest that all common clients accept."""
+NO_CRYPTOGRAPHY = "`cert new` needs the package `cryptography`: pip install 'mooltiproxy[cert]'"
 CLOCK_SKEW = timedelta(hours=1)
 NAME = re.compile(r"(\*\.)?[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*\.?", re.IGNORECASE)
 
@@ -24,7 +25,8 @@ NAME = re.compile(r"(\*\.)?[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_
 def write_pair(folder: Path, hosts: Sequence[str] = DEFAULT_HOSTS) -> tuple[Path, Path]:
     """Write cert.pem and key.pem for these names and addresses into `folder`; gives back both paths.
 
-    Raises ConfigError for a host that is neither, if one of the files is there already, or if they cannot be written.
+    Raises ConfigError for a host that is neither, if one of the files is there already, if they cannot be written, or
+    without cryptography.
     """
     cert, key = folder / "cert.pem", folder / "key.pem"
     for file in (cert, key):
@@ -41,9 +43,12 @@ def write_pair(folder: Path, hosts: Sequence[str] = DEFAULT_HOSTS) -> tuple[Path
 
 
 def _make(hosts: Sequence[str]) -> tuple[bytes, bytes]:
-    # cryptography is imported where it is used: the other commands start without it
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
+    # cryptography is imported where it is used: the other commands do without it, and so does the base install
+    try:
+        from cryptography.hazmat.primitives import serialization
+        from cryptography.hazmat.primitives.asymmetric import ec
+    except ImportError:
+        raise ConfigError(Problem(NO_CRYPTOGRAPHY)) from None
 
     names = [_name(host) for host in hosts]
     key = ec.generate_private_key(ec.SECP256R1())

@@ -1,6 +1,7 @@
 import ipaddress
 import ssl
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,10 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "certificates").write_text("")
     with pytest.raises(ConfigError, match="certificates: cannot be written"):
         write_pair(tmp_path / "certificates")
+
+
+def test_without_cryptography_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives", None)
+    with pytest.raises(ConfigError, match=r"mooltiproxy\[cert\]"):
+        write_pair(tmp_path / "certificates")
+    assert not (tmp_path / "certificates").exists()
