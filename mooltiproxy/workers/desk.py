@@ -11,6 +11,8 @@ from mooltiproxy.workers.engines import in_seconds
 from mooltiproxy.workers.link import Handler, Link
 
 ALL_LINES = 1_000_000
+AT_ONCE = 1000
+"""Lines in one message."""
 
 
 class Desk:
@@ -78,7 +80,9 @@ class Desk:
         except KeyError:  # it has been taken out of the configuration meanwhile
             self._link.tell("says no more", name)
             return
-        self._link.tell("has said", name, log.history(ALL_LINES))
+        lines = log.history(ALL_LINES)
+        for begin in range(0, len(lines) or 1, AT_ONCE):
+            self._link.tell("has said", name, begin, lines[begin : begin + AT_ONCE])
         following = self._following.get(name)
         if following is None or following.done():
             self._following[name] = asyncio.ensure_future(self._follow(name, log.follow()))

@@ -162,9 +162,9 @@ class RemoteEngines:
             error.retry_after = retry_after
             answer.set_exception(error)
 
-    def has_said(self, name: str, lines: Sequence[str]) -> None:
-        """An engine whose log was asked for has said this so far."""
-        self._logs[name].renew(lines)
+    def has_said(self, name: str, begin: int, lines: Sequence[str]) -> None:
+        """An engine whose log was asked for has said this so far, beginning with that line."""
+        self._logs[name].renew(begin, lines)
 
     def says(self, name: str, lines: Sequence[str]) -> None:
         """It says more."""

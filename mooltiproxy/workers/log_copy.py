@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Sequence
 
-from mooltiproxy.engines.logs import Log
+from mooltiproxy.engines.logs import LINES, Log
 
 
 class LogCopy(Log):
@@ -18,9 +18,10 @@ class LogCopy(Log):
         """Whether nothing can follow any more."""
         return self._closed
 
-    def renew(self, lines: Sequence[str]) -> None:
-        """Hold these instead; who follows has them already."""
-        self._lines = deque(lines, maxlen=max(len(lines), self._lines.maxlen or 0))
+    def renew(self, begin: int, lines: Sequence[str]) -> None:
+        """From line `begin` on hold these instead; who follows has them already."""
+        kept = [*self._lines][:begin]
+        self._lines = deque([*kept, *lines], maxlen=max(len(kept) + len(lines), LINES))
 
     def more(self, lines: Sequence[str]) -> bool:
         """Take what has been said since; whether anybody wants to know what comes next."""

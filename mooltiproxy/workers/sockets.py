@@ -31,6 +31,17 @@ def listening(host: str, port: int, workers: int) -> list[Listening]:
     return made
 
 
+def abandon(sockets: Listening) -> None:
+    """Let connections go to the other workers: what waits here is reset. The same sockets come back as such that nobody
+    can connect to until a worker listens on them. Where all workers share one socket the others serve its queue."""
+    if not SPREADS:
+        return
+    for place, one in enumerate(sockets):
+        family, name = one.family, one.getsockname()
+        one.close()
+        sockets[place] = _bound(family, name, shares=True)
+
+
 def _alone(addresses: list[tuple[int, Any]], ours: ExitStack) -> Listening:
     """Sockets that nobody shares, on the same port."""
     made: Listening = []

@@ -25,7 +25,7 @@ from mooltiproxy.workers.child import Child
 from mooltiproxy.workers.desk import Desk
 from mooltiproxy.workers.engines import written
 from mooltiproxy.workers.link import Gone, Handler, Refused
-from mooltiproxy.workers.sockets import Listening, listening
+from mooltiproxy.workers.sockets import Listening, abandon, listening
 
 log = logging.getLogger("mooltiproxy")
 
@@ -104,17 +104,18 @@ class Supervisor:
         """Whether all workers serve: a signal may come first. Raises ConfigError where one cannot."""
         starting = [asyncio.ensure_future(self._started(place)) for place in self._sockets]
         stopped = asyncio.ensure_future(self._stop.wait())
-        all_started = asyncio.gather(*starting)
-        any_of: list[asyncio.Future[Any]] = [all_started, stopped]
+        started = asyncio.ensure_future(asyncio.wait(starting, return_when=asyncio.FIRST_EXCEPTION))
+        any_of: list[asyncio.Future[Any]] = [started, stopped]
         await asyncio.wait(any_of, return_when=asyncio.FIRST_COMPLETED)
-        must_stop = not all_started.done()
-        stopped.cancel()
-        for task in starting:
+        for task in (started, stopped, *starting):
             task.cancel()
         await asyncio.wait(starting)
-        if must_stop:
+        for task in starting:
+            if not task.cancelled() and (failure := task.exception()):
+                raise failure
+        if any(task.cancelled() for task in starting):
             return False
-        children = all_started.result()
+        children = [task.result() for task in starting]
         for number, (place, child) in enumerate(zip(self._sockets, children, strict=True), 1):
             self._in_background(self._tend(number, place, child))
         log.info("%d workers serve, as processes %s", len(children), ", ".join(str(child.pid) for child in children))
@@ -131,8 +132,9 @@ class Supervisor:
                 await asyncio.shield(child.ended)
                 log.error("worker %d (process %d) has ended %s", number, child.pid, child.end)
             failures = 1 if child is not None and self._loop.time() - began >= STABLE else failures + 1
-            pause = min(FIRST_PAUSE * 2 ** min(failures - 2, 10), LONGEST_PAUSE) if failures > 1 else 0.0
-            await asyncio.sleep(pause)
+            if failures > 1:
+                abandon(place)
+                await asyncio.sleep(min(FIRST_PAUSE * 2 ** min(failures - 2, 10), LONGEST_PAUSE))
             try:
                 child = await self._started(place)
                 log.info("worker %d serves again, as process %d", number, child.pid)

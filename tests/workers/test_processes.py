@@ -4,24 +4,27 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from http.client import HTTPConnection, HTTPException, HTTPResponse
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.servers.pool import HEADERS, connected, eventually, got, is_there, spread, workers
+from mooltiproxy.certs import write_pair
+from tests.servers.pool import HEADERS, connected, eventually, got, is_there, spread, worker_of, workers
 from tests.servers.proxy_process import KEY, running_proxy
 from tests.servers.toy import Toy, running_toy
 
 LONG = b'{"inputs": "The tea", "parameters": {"max_new_tokens": 30, "do_sample": false}}'
+PASSING = "async def passing(request, handler): return await handler(request)\n"
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +42,14 @@ def configuration(toy: Toy, **more: Any) -> str:
 def opened_stream(connection: HTTPConnection) -> HTTPResponse:
     connection.request("POST", "/generate_stream", LONG, HEADERS)
     return connection.getresponse()
+
+
+def listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except ConnectionError:
+        return False
+    return True
 
 
 def metrics(connection: HTTPConnection) -> dict[str, float]:
@@ -113,8 +124,7 @@ def test_kill_9_of_the_supervisor_ends_all_workers(toy: Toy, tmp_path: Path) -> 
         opened_stream(connection)
         running.process.kill()
         eventually(lambda: not any(is_there(pid) for pid in pids))
-        with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.1", running.port))
+        assert not listens(running.port)
 
 
 def test_a_worker_that_is_stuck_does_not_outlive_its_supervisor(toy: Toy, tmp_path: Path) -> None:
@@ -134,6 +144,7 @@ def test_sigterm_lets_the_streams_of_all_workers_end(toy: Toy, tmp_path: Path) -
         with spread(running.port, workers(running), 3) as clients:
             streams = [opened_stream(connection) for of_worker in clients for connection in of_worker]
             running.send_signal(signal.SIGTERM)
+            eventually(lambda: not listens(running.port), 0.5)  # while they go on
             assert all(b'"generated_text":"' in stream.read() for stream in streams)
             assert running.wait(10) == 0
     lines = (tmp_path / "access.txt").read_text().splitlines()
@@ -172,9 +183,9 @@ def test_a_reload_reaches_all_workers_and_successors_and_a_bad_file_none(toy: To
             assert got(first, "/health")[0] == got(second, "/health")[0] == 200
 
 
-def test_what_one_worker_cannot_take_up_no_worker_takes_up(toy: Toy, tmp_path: Path) -> None:
+def test_what_a_worker_cannot_take_up_none_takes_up_and_a_successor_waits_for(toy: Toy, tmp_path: Path) -> None:
     middleware = tmp_path / "own.py"
-    middleware.write_text("async def passing(request, handler): return await handler(request)\n")
+    middleware.write_text(PASSING)
     config = configuration(toy, middlewares=["bearer_auth", "own:passing", "routing", "mapping"])
     with running_proxy(tmp_path, config) as running, closing(connected(running.port)) as client:
         middleware.write_text("1 / 0\n")
@@ -182,6 +193,15 @@ def test_what_one_worker_cannot_take_up_no_worker_takes_up(toy: Toy, tmp_path: P
         assert "not reloaded" in running.line_with("the configuration was")
         assert "ZeroDivisionError" in running.line_with("own")
         assert got(client, "/info")[0] == 200
+        os.kill(next(pid for pid in workers(running) if pid != worker_of(client, workers(running))), signal.SIGKILL)
+        running.line_with("cannot be started")
+        for _ in range(16):  # nobody waits for a successor that cannot start
+            with closing(connected(running.port)):
+                pass
+        middleware.write_text(PASSING)
+        running.line_with("serves again")
+        with spread(running.port, workers(running)) as [[first], [second]]:
+            assert got(first, "/info")[0] == got(second, "/info")[0] == 200
 
 
 def test_wrong_keys_count_together_and_a_ban_reaches_all_workers(toy: Toy, tmp_path: Path) -> None:
@@ -208,6 +228,15 @@ def test_a_right_key_makes_up_for_the_wrong_ones_at_another_worker(toy: Toy, tmp
                 assert got(second, "/info")[0] == 200
                 assert got(first, "/info")[0] == 200
             assert got(second, "/info", "wrong")[0] == 401
+
+
+def test_workers_serve_with_tls(toy: Toy, tmp_path: Path) -> None:
+    cert, _ = write_pair(tmp_path / "certificates")
+    with running_proxy(tmp_path, configuration(toy, system={"ssl": True})) as running:
+        context = ssl.create_default_context(cafile=str(cert))
+        for _ in range(8):
+            with closing(HTTPSConnection("127.0.0.1", running.port, context=context)) as connection:
+                assert got(connection, "/info")[0] == 200
 
 
 def test_a_port_in_use_is_one_line_and_exit_code_3(toy: Toy, tmp_path: Path) -> None:
