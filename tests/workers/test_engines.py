@@ -56,13 +56,12 @@ def test_fifty_requests_at_once_start_one_server_that_both_workers_use(folder: P
     with running_proxy(folder, configuration(a=toy)) as running, ThreadPoolExecutor(50) as clients:
         with spread(running.port, workers(running), 25) as connections:
             every = [connection for of_worker in connections for connection in of_worker]
-            assert [one.status for one in clients.map(generated, every)] == [200] * 50
-            for connection in every:
-                connection.close()
+            answers = clients.map(lambda connection: generated(connection).read(), every)
+            assert all(b'"generated_text":"' in answer for answer in answers)
         assert len(servers(folder)) == 1 and asked(log) == 50
-        assert [line["event"] for line in map(orjson.loads, log.read_text().splitlines())].count("listening") <= 1
         with closing(connected(running.port)) as client:
-            assert state(client)["in_flight"] == state(client)["waiting"] == 0
+            eventually(lambda: state(client)["in_flight"] == 0)
+            assert state(client)["waiting"] == 0
 
 
 def test_unloading_waits_for_the_streams_of_all_workers(folder: Path) -> None:

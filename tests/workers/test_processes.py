@@ -211,7 +211,7 @@ def test_wrong_keys_count_together_and_a_ban_reaches_all_workers(toy: Toy, tmp_p
             assert got(first, "/info", "wrong")[0] == 401
             assert got(second, "/info", "wrong")[0] == 401
             assert got(second, "/info", "wrong")[0] == 401
-            eventually(lambda: got(first, "/info")[0] == 403)
+            eventually(lambda: got(first, "/ping")[0] == 403)
             os.kill(workers(running)[0], signal.SIGKILL)
             running.line_with("worker 1 serves again")
             assert got(second, "/info")[0] == 403
