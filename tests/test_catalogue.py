@@ -464,7 +464,7 @@ async def test_the_proxys_own_endpoints_are_for_keys_with_admin(tmp_path: Path) 
     data = {"targets": {"default": "one", "one": {"url": "http://127.0.0.1:1", "speaks": "openai"}}, "keys": keys}
     async with proxy(data, ALICE="the-key-of-alice", ROOT="the-key-of-root") as running:
         server = running.server
-        own = set(endpoints(server._config, server._metrics, server._engines)) - set(OPEN)
+        own = set(endpoints(server._config, server._metrics, server._engines, server.reload)) - set(OPEN)
         assert {"/-/status", "/status", "/-/unload", "/unload", "/-/metrics"} <= own
         for path in own:
             for method in ("GET", "POST"):

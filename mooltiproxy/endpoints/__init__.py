@@ -8,6 +8,7 @@ from mooltiproxy.config.model import Config
 from mooltiproxy.endpoints.health import live, ready
 from mooltiproxy.endpoints.logs import logs
 from mooltiproxy.endpoints.metrics import metrics
+from mooltiproxy.endpoints.reload import Reload, reload
 from mooltiproxy.endpoints.status import status
 from mooltiproxy.endpoints.unload import unload
 from mooltiproxy.engines.access import Access
@@ -23,13 +24,14 @@ OPEN: dict[str, Endpoint] = {
 """Those that need no key."""
 
 
-def endpoints(config: Config, counted: Metrics, engines: Access) -> dict[str, Endpoint]:
+def endpoints(config: Config, counted: Metrics, engines: Access, again: Reload) -> dict[str, Endpoint]:
     """All of them, by path."""
     shown, stopped = status(config, engines), unload(config, engines)
     return {
         **OPEN,
         "/-/logs": logs(config, engines),
         "/-/metrics": metrics(counted, engines),
+        "/-/reload": reload(again),
         "/-/status": shown,
         "/status": shown,
         "/-/unload": stopped,

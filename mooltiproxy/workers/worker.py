@@ -13,6 +13,7 @@ from typing import Any
 from mooltiproxy.bans import Standing
 from mooltiproxy.config.inputs import Inputs
 from mooltiproxy.config.model import Config
+from mooltiproxy.endpoints.reload import Outcome
 from mooltiproxy.errors import ConfigError
 from mooltiproxy.server import Server, Shared, calm_collector, loop_factory, set_up_logging
 from mooltiproxy.workers.engines import RemoteEngines
@@ -123,7 +124,7 @@ class Worker:
     async def _begin(self, inputs: Mapping[str, Any]) -> None:
         try:
             config = await asyncio.to_thread(self._configured, Inputs(**inputs))
-            shared = Shared(self._bans, self._metrics, self._engines, self._output, self._sockets)
+            shared = Shared(self._bans, self._metrics, self._engines, self._output, self._sockets, self._reload_all)
             server = Server(config, shared=shared)
             self._bans.configure(config.cerbere.max_tries, config.cerbere.ban)
             await server.start()
@@ -131,6 +132,10 @@ class Worker:
             raise Refused(str(error)) from error
         calm_collector()
         self._server = server
+
+    async def _reload_all(self) -> Outcome:
+        """Have the supervisor read the configuration anew, for all workers."""
+        return Outcome(*await self._link.ask("reload"))
 
     async def _prepare(self, inputs: Mapping[str, Any]) -> None:
         """Read another configuration, which counts from `commit` on."""
