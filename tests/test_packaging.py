@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = {"mooltiproxy": "mooltiproxy", "mappers": "mooltiproxy/mappers", "prompters": "mooltiproxy/prompters"}
-DATA = (".py", ".jinja", ".prompt", ".txt", ".typed")
+DATA = (".py", ".jinja", ".lua", ".prompt", ".txt", ".typed")
 
 
 def test_the_wheel_holds_the_whole_tree_and_nothing_else(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 
+from mooltiproxy.store.addresses import Note
+from mooltiproxy.store.protocol import Watcher
 from mooltiproxy.store.records import Usage, Used
 from mooltiproxy.store.usage import UsageTable
 from mooltiproxy.store.windows import Counter, Verdict, Wants, Window, verdict
@@ -18,6 +20,8 @@ WORTH_KEEPING = 0.5
 
 class MemoryStore:
     """Windows and usage in this process; `clock` gives seconds that never step."""
+
+    is_up = None
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, most: int = MOST_COUNTERS) -> None:
         self._clock = clock
@@ -49,6 +53,18 @@ class MemoryStore:
     async def usage(self, first: date, last: date, key: str | None = None) -> list[Usage]:
         """What was used on these days."""
         return self._usage.between(first, last, key)
+
+    def note(self, note: Note) -> None:
+        """Nobody shares it."""
+
+    def watch(self, watcher: Watcher) -> None:
+        """Nobody will tell anything."""
+
+    async def start(self) -> None:
+        """It needs nothing."""
+
+    async def close(self) -> None:
+        """It is gone with the process."""
 
     def __len__(self) -> int:
         """How many counters are kept."""

@@ -7,14 +7,17 @@ from mooltiproxy.store.records import Usage, Used
 MOST_ROWS = 2_000
 """Rows of one day; of what comes then only the key is kept, and of keys, too, once there are twice as many."""
 MOST_DAYS = 62
+LONGEST_NAME = 200
+"""Letters of a model's name that are kept."""
 OTHER = "(other)"
 
 
 class UsageTable:
     """Sums of what was used."""
 
-    def __init__(self, most_rows: int = MOST_ROWS) -> None:
+    def __init__(self, most_rows: int = MOST_ROWS, most_days: int = MOST_DAYS) -> None:
         self._most = most_rows
+        self._most_days = most_days
         self._days: dict[date, dict[tuple[str, str], Used]] = {}
 
     def add(self, day: date, used: Used) -> None:
@@ -22,14 +25,14 @@ class UsageTable:
         rows = self._days.get(day)
         if rows is None:
             rows = self._days[day] = {}
-            if len(self._days) > MOST_DAYS:
+            if len(self._days) > self._most_days:
                 del self._days[min(self._days)]
         name = self._name(rows, used)
         known = rows.get(name)
         rows[name] = plus(known or Used(*name), used)
 
     def _name(self, rows: dict[tuple[str, str], Used], used: Used) -> tuple[str, str]:
-        name = used.key, used.model
+        name = used.key, used.model[:LONGEST_NAME]
         if name in rows or len(rows) < self._most:
             return name
         name = used.key, OTHER
