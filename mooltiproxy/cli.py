@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mooltiproxy.discovery import Found
     from mooltiproxy.mapping.chat_template import ChatTemplate
     from mooltiproxy.mapping.dialect import Dialect
+    from mooltiproxy.running import Proxy
 
 OK, WRONG, CANNOT_BIND, INTERRUPTED = 0, 1, 3, 130
 CONFIG_FILE = Path("config.yaml")
@@ -83,6 +84,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_explain(commands)
     _add_plan(commands)
     _add_logs(commands)
+    _add_bans(commands)
+    _add_usage(commands)
     _add_selftest(commands)
     _add_import(commands)
     _add_key(commands)
@@ -141,9 +144,37 @@ def _add_logs(commands: Any) -> None:
     parser = _add(commands, "logs", "show what a model server says that the running proxy has started", _logs)
     parser.add_argument("--follow", action="store_true", help="go on with what it will say, until Ctrl-C")
     parser.add_argument("--lines", type=_count, metavar="N", help="the last N lines; default: all that are kept")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="the file that it serves (./config.yaml)")
-    parser.add_argument("--url", metavar="URL", help="where it is, if not where the file says; needs no file")
+    _add_place(parser)
     parser.add_argument("name", metavar="MODEL", help="a model of the file, or a target")
+
+
+def _add_bans(commands: Any) -> None:
+    text = "list, add or lift bans of the running proxy"
+    parser = commands.add_parser("bans", help=text, description=f"{text.capitalize()}.")
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    listing = _add(actions, "list", "show who is banned, and for how long yet", _bans)
+    adding = _add(actions, "add", "ban an address", _bans)
+    lifting = _add(actions, "lift", "lift a ban", _bans)
+    for action, name in ((listing, "list"), (adding, "add"), (lifting, "lift")):
+        action.set_defaults(action=name)
+        _add_place(action)
+    for action in (adding, lifting):
+        action.add_argument("address", metavar="ADDRESS", help="of IPv6: its network is meant")
+    adding.add_argument("--seconds", type=_any_seconds, default=0.0, metavar="N", help="how long; default: for good")
+
+
+def _add_usage(commands: Any) -> None:
+    parser = _add(commands, "usage", "show what keys have used of which models, by day", _usage)
+    parser.add_argument("--day", metavar="DAY", help="as 2026-01-31, of UTC; default: today")
+    parser.add_argument("--from", dest="first", metavar="DAY", help="the first of several days")
+    parser.add_argument("--to", dest="last", metavar="DAY", help="the last of them; default: today")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    _add_place(parser)
+
+
+def _add_place(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, metavar="FILE", help="the file that the proxy serves (./config.yaml)")
+    parser.add_argument("--url", metavar="URL", help="where it is, if not where the file says; needs no file")
 
 
 def _add_selftest(commands: Any) -> None:
@@ -202,6 +233,16 @@ def _seconds(text: str) -> float:
         seconds = 0.0
     if not 0 < seconds < 86400:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds up to a day")
+    return seconds
+
+
+def _any_seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
     return seconds
 
 
@@ -411,19 +452,51 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _logs(options: argparse.Namespace) -> int:
-    from mooltiproxy.config.load import load
-    from mooltiproxy.logs_command import Proxy, Wanted, show_logs
+    from mooltiproxy.logs_command import Wanted, show_logs
 
     def write(piece: bytes) -> None:
         sys.stdout.buffer.write(piece)
         sys.stdout.buffer.flush()
 
+    show_logs(_running(options), Wanted(options.name, options.lines, options.follow), write)
+    return OK
+
+
+def _running(options: argparse.Namespace) -> "Proxy":
+    """The proxy that --config and --url mean; raises ConfigError, CannotAsk."""
+    from mooltiproxy.config.load import load
+    from mooltiproxy.running import Proxy
+
     if options.config or not options.url:
         proxy = Proxy.of(load(options.config or CONFIG_FILE))
     else:
         proxy = Proxy(key=os.environ.get("MOOLTIPROXY_KEY", ""))
-    proxy = proxy.at(options.url) if options.url else proxy
-    show_logs(proxy, Wanted(options.name, options.lines, options.follow), write)
+    return proxy.at(options.url) if options.url else proxy
+
+
+def _bans(options: argparse.Namespace) -> int:
+    from mooltiproxy.gate_commands import add_ban, bans, bans_table, lift_ban
+
+    proxy = _running(options)
+    if options.action == "add":
+        rows = add_ban(proxy, options.address, options.seconds)
+    else:
+        rows = bans(proxy) if options.action == "list" else lift_ban(proxy, options.address)
+    _print_table(bans_table(rows))
+    return OK
+
+
+def _usage(options: argparse.Namespace) -> int:
+    from mooltiproxy.gate_commands import usage, usage_table
+
+    days = {name: getattr(options, field) for name, field in (("day", "day"), ("from", "first"), ("to", "last"))}
+    rows = usage(_running(options), {name: day for name, day in days.items() if day})
+    if options.json:
+        import orjson
+
+        print(orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode())
+    else:
+        _print_table(usage_table(rows))
     return OK
 
 

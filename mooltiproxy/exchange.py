@@ -55,6 +55,7 @@ class Exchange:
     query: str  # server: the raw query; bearer_auth takes `key=` out
     address: str  # server: the peer; ip_rules believes X-Forwarded-For of a trusted proxy
     max_body: int  # server: bytes
+    closes: bool = False  # ip_rules: the connection is to end with the answer, whatever else the client would send
     may_be_banned: bool = True  # ip_rules: False for a whitelisted address
     key: Key | None = None  # bearer_auth: the key of `keys:`, or the master key
     route: Route | None = None  # routing

@@ -79,6 +79,11 @@ class ClientConnection(web.RequestHandler):
         if self.source is not None:
             self.source.resume()
 
+    def end_with(self, response: web.StreamResponse) -> None:
+        """Close the connection with this answer, without reading the rest of the request."""
+        response.force_close()
+        self._lingering_time = 0.0
+
     def handle_error(
         self,
         request: web.BaseRequest,
@@ -210,6 +215,8 @@ class Listener(web.Server):
             del request[EXCHANGE]  # they hold each other: without this the body would wait for the garbage collector
             if not self.active:
                 self._idle.set()
+        if exchange.closes:
+            connection.end_with(response)
         if not response.prepared:
             response.headers.setdefault("Server", "mooltiproxy")
             for name, value in exchange.headers:

@@ -19,7 +19,8 @@ from mooltiproxy.certs import write_pair
 from mooltiproxy.cli import main
 from mooltiproxy.config.load import from_data
 from mooltiproxy.keys import hash_of
-from mooltiproxy.logs_command import CannotAsk, Proxy, Wanted, show_logs
+from mooltiproxy.logs_command import Wanted, show_logs
+from mooltiproxy.running import CannotAsk, Proxy
 from tests.servers import proxy as running
 from tests.servers.proxy import KEY
 
@@ -91,7 +92,7 @@ async def test_what_is_wrong_is_said(tmp_path: Path) -> None:
         for wrong, name, words in (
             (replace(proxy, key=""), "m", "set MOOLTIPROXY_KEY in the environment"),
             (replace(proxy, key="wrong"), "m", "does not take the key: set MOOLTIPROXY_KEY to the one"),
-            (replace(proxy, key="bobs-key"), "m", "shows a log to its master key, or one with `admin`, and"),
+            (replace(proxy, key="bobs-key"), "m", "a log is shown to its master key, or one with `admin`, and"),
             (proxy, "unknown", "has no log of unknown: there is no such"),
             (proxy, "a b/&lines=1", "has no log of a b/&lines=1: there is no such"),
             (replace(proxy, port=1), "m", "no proxy answers at http://127.0.0.1:1: does it run"),

@@ -59,23 +59,28 @@ class System:
     private_images: bool = False
     budget: Mapping[str, int] = field(default_factory=dict)
     workers: int = 1
-    watch: bool = False
+    store: str = field(default="memory", repr=False)
+    store_failure: str = "open"
 
     def needs_restart(self, after: "System") -> list[str]:
         """The fields that are others in `after`, and that a running proxy cannot change."""
         return [name for name in LISTENING if getattr(self, name) != getattr(after, name)]
 
 
-LISTENING = ("host", "port", "tls", "workers")
+LISTENING = ("host", "port", "tls", "workers", "store", "store_failure")
 """Fields of `System` that hold for as long as the process listens."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cerbere:
-    """`cerbere:`, the gate's IP rules. `ban` is seconds, 0 until restart."""
+    """`cerbere:`, the gate's IP rules. `ban` is seconds of a first ban, 0 for good (with a store in memory: until
+    restart); in `forget` seconds half of what counts against an address is forgotten, with 0 nothing. Addresses of IPv6
+    count by networks of `ipv6_prefix` bits."""
 
     max_tries: int = 3
     ban: float = 0.0
+    forget: float = 3600.0
+    ipv6_prefix: int = 64
     whitelist: tuple[Network, ...] = ()
     blacklist: tuple[Network, ...] = ()
     trusted_proxies: tuple[Network, ...] = ()
@@ -144,22 +149,6 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class TargetTLS:
-    """How a target is recognised: by the authorities in `ca` instead of the system's, or by nothing without `verify`;
-    and the certificate that it is shown. `key` may stand in the file of `cert`."""
-
-    ca: Path | None = None
-    cert: Path | None = None
-    key: Path | None = None
-    verify: bool = True
-
-    @property
-    def files(self) -> list[Path]:
-        """What it is read from."""
-        return [file for file in (self.ca, self.cert, self.key) if file is not None]
-
-
-@dataclass(frozen=True, slots=True)
 class Target:
     """One entry of `targets:`. `mapping` is by client path, derived entries of `speaks` included.
 
@@ -178,7 +167,6 @@ class Target:
     mapping: Mapping[str, MappingEntry] = field(default_factory=dict)
     replies: Mapping[str, Reply] = field(default_factory=dict)
     run: Run | None = None
-    tls: TargetTLS | None = None
     written: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
@@ -255,14 +243,13 @@ def _fits(pattern: str, name: str) -> bool:
 @dataclass(frozen=True, slots=True)
 class Config:
     """A whole, valid configuration. `folder` is where the file lies (mappers/, prompters/, certificates/); `file_keys`
-    are those of `keys_file` when it was read; `sources` are the files and folders beside it that it was made of."""
+    are those of `keys_file` when it was read."""
 
     targets: Mapping[str, Target]
     default_target: str
     registry: Registry
     folder: Path
     file: Path | None = None
-    sources: tuple[Path, ...] = ()
     system: System = field(default_factory=System)
     cerbere: Cerbere = field(default_factory=Cerbere)
     keys: tuple[Key, ...] = ()

@@ -16,7 +16,6 @@ from mooltiproxy.config.pairs import fitting_pairs, names_one_way
 from mooltiproxy.config.prompts import Library
 from mooltiproxy.config.run import fitting_target, run, sizes
 from mooltiproxy.config.shapes import Checked, Entries, ListOf, Section, SectionOr, Shape, attempted
-from mooltiproxy.config.target_tls import target_tls
 from mooltiproxy.config.templates import CONTROL_TOKENS, fitting_templates, one_template, template_word
 from mooltiproxy.config.validators import (
     Json,
@@ -60,6 +59,8 @@ MIDDLEWARES = ("access_log", "security_headers", "cors", "ip_rules", "bearer_aut
 _CERTIFICATES = {"cert": "certificates/cert.pem", "key": "certificates/key.pem"}
 _MISSING_FILE = "expected a file's path, it is missing"
 _HASH = "sha256:[0-9a-f]{64}"
+_STORE = "memory|sqlite:.+|rediss?://.+|unix://.+"
+STORE_FAILURES = ("open", "closed")
 _USERS_OWN = re.compile(r"([A-Za-z_][A-Za-z0-9_]*):([A-Za-z_][A-Za-z0-9_]*)")
 
 
@@ -135,8 +136,13 @@ def system(known: Known) -> Section:
             Optional("max_body", description="Largest request body (64MiB)"): size,
             Optional("cors", description='Origins whose pages may call the proxy (["*"])'): ListOf(origin),
             Optional("private_images", description="Fetch attachments from private addresses too (false)"): flag,
-            Optional("watch", description="Reload when the file, or one that it is made of, has changed (false)"): flag,
             Optional("workers", description="Processes that serve: a number, or auto, one for each core (1)"): workers,
+            Optional(
+                "store", description="Where limits, usage and bans are counted: memory, sqlite:FILE, redis://..."
+            ): (store(known.folder)),
+            Optional("store_failure", description="While it is down: open, or closed to what has limits (open)"): (
+                one_of("policy", STORE_FAILURES)
+            ),
             Optional("budget", description="What `run.memory` may be in all: a size, or ram, gpu, gpu0 ..."): sizes,
         }
     )
@@ -170,7 +176,13 @@ def cerbere() -> Section:
     return Section(
         {
             Optional("max_tries", description="Wrong keys before an address is banned (3)"): whole_number(1),
-            Optional("ban", description="How long; 0: until restart (0)"): seconds,
+            Optional(
+                "ban", description="How long, doubled each time; 0: for good, in memory until restart (0)"
+            ): seconds,
+            Optional("forget", description="Time in which half of the tries are forgotten, 0: never (1h)"): seconds,
+            Optional("ipv6_prefix", description="Addresses of IPv6 count by networks of so many bits (64)"): (
+                whole_number(1, 128)
+            ),
             Optional("whitelist", description="Addresses and networks that are never banned"): ListOf(network),
             Optional("blacklist", description="Addresses and networks that are refused"): ListOf(network),
             Optional("trusted_proxies", description="Only these are believed in X-Forwarded-For"): ListOf(network),
@@ -202,9 +214,6 @@ def target(known: Known) -> Section:
             ): ListOf(one_of("endpoint", known.endpoints)),
             Optional("mapping", description="Client paths, and what becomes of each"): Entries(
                 client_path, SectionOr(entry(known), entry_word)
-            ),
-            Optional("tls", description="Who signs its certificate, and the one that it is shown"): target_tls(
-                known.folder
             ),
             Optional("run", description="How its server is started, when it is asked"): run(
                 known.folder, variable(known)
@@ -422,8 +431,6 @@ def is_of_use(section: Mapping[str, Any], known: Known) -> Iterator[Invalid]:
     if not section.get("mapping") and not section.get("speaks"):
         yield Invalid("expected `speaks:` (the API of the target) or entries under `mapping:`, both are missing")
     yield from fitting_target(section)
-    if section.get("tls") and not str(section.get("url")).lower().startswith("https:"):
-        yield Invalid("expected a `url` that begins with https:// beside it", ["tls"])
     if known.dialects is not None:
         yield from fitting_pairs(known.dialects, section)
     yield from fitting_templates(known.templates, section)
@@ -458,6 +465,23 @@ def middleware(known: Known) -> Word:
         return value
 
     return Word(check, matching("|".join((*MIDDLEWARES, _USERS_OWN.pattern))))
+
+
+def store(folder: Path | None) -> Word:
+    """`system.store`; a file's path is completed."""
+
+    def check(value: Any) -> str:
+        if not isinstance(value, str) or not re.fullmatch(_STORE, value):
+            raise expected("memory, sqlite:FILE, or a URL of Redis such as redis://127.0.0.1:6379/0", value)
+        kind, _, name = value.partition(":")
+        if kind != "sqlite" or folder is None:
+            return value
+        file = folder / name
+        if not file.parent.is_dir():
+            raise Invalid("expected a file's path in a folder that is there")
+        return f"sqlite:{file}"
+
+    return Word(check, matching(_STORE))
 
 
 class Chain(ListOf):

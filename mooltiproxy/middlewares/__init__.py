@@ -51,7 +51,7 @@ MIDDLEWARES: dict[str, Callable[[Parts], Middleware]] = {
     "access_log": lambda parts: access_log(parts.log),
     "security_headers": lambda parts: security_headers(),
     "cors": lambda parts: cors(parts.config.system.cors),
-    "ip_rules": lambda parts: ip_rules(parts.config.cerbere, parts.bans),
+    "ip_rules": lambda parts: ip_rules(parts.config, parts.bans, parts.router, parts.endpoints),
     "bearer_auth": lambda parts: bearer_auth(parts.keyring, parts.bans, parts.router, parts.open_paths),
     "routing": lambda parts: routing(parts.router, parts.catalogue, parts.endpoints),
     "mapping": lambda parts: mapping(parts.config, parts.attachments.fetch, parts.templates.fetch),

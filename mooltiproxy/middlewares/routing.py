@@ -12,6 +12,8 @@ from mooltiproxy.middlewares.rights import check_endpoint, check_model, check_ta
 from mooltiproxy.routing import Router, asking, split_target
 
 READING = ("GET", "HEAD")
+FOR_ALL_KEYS = frozenset({"/-/usage"})
+"""Paths of the proxy that tell each key of itself."""
 
 
 def routing(
@@ -29,7 +31,7 @@ def routing(
         exchange = request[EXCHANGE]
         endpoint = own.get(exchange.path)
         if endpoint is not None:
-            if exchange.key is not None and not exchange.key.is_admin:
+            if exchange.key is not None and not exchange.key.is_admin and exchange.path not in FOR_ALL_KEYS:
                 raise Forbidden("this path of the proxy is for its master key, and for keys with `admin`")
             return await endpoint(request)
         target = named_target(exchange)

@@ -1,10 +1,12 @@
 """Bans and counts as a worker has them: its own, and what it tells and hears of those of the others."""
 
 from mooltiproxy.bans import Bans
+from mooltiproxy.config.model import Cerbere
 from mooltiproxy.metrics import Metrics
 from mooltiproxy.workers.link import Link
 
-NO_LIMIT = 1_000_000
+NOT_YET = Cerbere(max_tries=1_000_000)
+"""The rules until the configuration is known."""
 
 
 class SharedBans(Bans):
@@ -12,19 +14,8 @@ class SharedBans(Bans):
     that nobody can guess faster than the others are told."""
 
     def __init__(self, link: Link) -> None:
-        super().__init__(NO_LIMIT, 0.0)  # until the configuration is known
-        self._link = link
-
-    def wrong_key(self, address: str) -> bool:
-        """Count a wrong key, here and there."""
-        self._link.tell("wrong key", address)
-        return super().wrong_key(address)
-
-    def right_key(self, address: str) -> None:
-        """Forgive an address that something is known of."""
-        if address in self._tries:
-            self._link.tell("right key", address)
-        super().right_key(address)
+        super().__init__(NOT_YET)
+        self.tell.append(lambda note: link.tell("note", *note))
 
 
 class SharedMetrics(Metrics):

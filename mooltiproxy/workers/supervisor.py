@@ -16,22 +16,12 @@ from mooltiproxy.bans import Bans
 from mooltiproxy.config.inputs import Inputs
 from mooltiproxy.config.model import Config
 from mooltiproxy.config.servers import wanted
-from mooltiproxy.config.target_tls import contexts_of
-from mooltiproxy.endpoints.reload import NOTHING_TO_RELOAD, Outcome
 from mooltiproxy.engines.owner import Engines
 from mooltiproxy.errors import ConfigError, Problem
 from mooltiproxy.metrics import Metrics, Written
-from mooltiproxy.server import (
-    NO_KEY,
-    loop_factory,
-    not_reloaded,
-    reloaded,
-    set_up_logging,
-    urls,
-    watched_sources,
-)
+from mooltiproxy.server import NO_KEY, loop_factory, set_up_logging, tell_reload, urls
+from mooltiproxy.store.addresses import Note
 from mooltiproxy.upstream.session import Origin, PooledSession
-from mooltiproxy.watcher import Watcher
 from mooltiproxy.workers.child import Child
 from mooltiproxy.workers.desk import Desk
 from mooltiproxy.workers.engines import written
@@ -89,13 +79,12 @@ class Supervisor:
         self._engines = Engines(self._session, self._metrics, self._tell_engines)
         self._names = _engines_of(config)
         self._origins: dict[str, Origin] = {}
-        self._bans = Bans(config.cerbere.max_tries, config.cerbere.ban)
+        self._bans = Bans(config.cerbere)
         self._lock = tempfile.TemporaryFile()
         self._sockets: list[Listening] = []
         self._children: set[Child] = set()
         self._stop = asyncio.Event()
         self._changing = asyncio.Lock()
-        self._watcher = Watcher()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -105,10 +94,7 @@ class Supervisor:
         system = self._config.system
         self._sockets = listening(system.host, system.port, system.workers)
         self._handle_signals()
-        self._session.trust(contexts_of(self._config.targets))
         self._engines.configure(self._config)
-        if self._reload is not None:
-            self._watcher.watch(list(watched_sources(self._config, self.reload)))
         try:
             if await self._start_all():
                 await self._stop.wait()
@@ -166,8 +152,8 @@ class Supervisor:
         child.link.closed.add_done_callback(lambda _: self._forget(child))
         self._children.add(child)
         try:
-            standings = {address: self._bans.standing(address) for address in self._bans.known()}
-            await child.link.ask("start", asdict(self._inputs), standings, self._origins)
+            records = [list(record) for record in self._bans.records()]
+            await child.link.ask("start", asdict(self._inputs), records, self._origins)
             async with self._changing:
                 if child.generation != self._generation:
                     await self._prepare(child, self._inputs)
@@ -192,7 +178,6 @@ class Supervisor:
     async def _drain(self) -> None:
         """Have all workers stop listening and finish their answers, then end them, and the model servers."""
         end = self._loop.time() + self._config.system.drain
-        self._watcher.close()
         for task in self._tasks:
             task.cancel()
         for one in chain.from_iterable(self._sockets):
@@ -211,7 +196,7 @@ class Supervisor:
     def _handle_signals(self) -> None:
         for name in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(name, self._stop.set)
-        self._loop.add_signal_handler(signal.SIGHUP, lambda: self._in_background(self.reload()))
+        self._loop.add_signal_handler(signal.SIGHUP, lambda: self._in_background(self._apply_new_configuration()))
 
     def _in_background(self, work: Any) -> None:
         task = asyncio.ensure_future(work)
@@ -220,33 +205,29 @@ class Supervisor:
 
     # A new configuration.
 
-    async def reload(self) -> Outcome:
+    async def _apply_new_configuration(self) -> None:
         """Read it, have every worker read it, and only then put it in force: a bad one changes nothing anywhere."""
         if self._reload is None:
-            log.warning(NOTHING_TO_RELOAD)
-            return Outcome(False, [NOTHING_TO_RELOAD])
+            log.warning("nothing to reload: the proxy was started without a configuration file")
+            return
         async with self._changing:
-            stamps = await asyncio.to_thread(self._watcher.now)
             try:
                 config, inputs = await asyncio.to_thread(self._reload)
                 if not config.system.masterkey:
                     raise ConfigError(Problem(NO_KEY))
-                contexts = contexts_of(config.targets)
                 children = [child for child in self._children if child.serves]
                 await asyncio.gather(*(self._prepare(child, inputs) for child in children))
             except (ConfigError, Refused) as error:
-                return not_reloaded(str(error))
-            before = self._config
+                log.error("the configuration was not reloaded:\n%s", error)
+                return
+            changed = self._config.system.needs_restart(config.system)
             self._config, self._inputs, self._names = config, inputs, _engines_of(config)
             self._generation += 1
-            self._bans.configure(config.cerbere.max_tries, config.cerbere.ban)
-            self._session.trust(contexts)
+            self._bans.configure(config.cerbere)
             self._engines.configure(config)
             for child in children:
                 self._commit(child)
-            self._watcher.watch(list(watched_sources(config, self.reload)))
-            self._watcher.seen(stamps)
-        return reloaded(before, config)
+        tell_reload(changed)
 
     async def _prepare(self, child: Child, inputs: Inputs) -> None:
         """Have a worker read a configuration; raises Refused. One that ends meanwhile has a successor."""
@@ -266,28 +247,18 @@ class Supervisor:
 
     def _handlers(self) -> dict[str, Handler]:
         return {
-            "wrong key": self._wrong_key,
-            "right key": self._right_key,
+            "note": self._note,
             "states": self._states,
             "metrics": self._counted,
-            "reload": self._reload_for_worker,
         }
 
     def _tell(self, what: str, *words: Any) -> None:
         for child in self._children:
             child.link.tell(what, *words)
 
-    async def _reload_for_worker(self) -> tuple[bool, Sequence[str]]:
-        outcome = await self.reload()
-        return outcome.is_done, outcome.lines
-
-    def _wrong_key(self, address: str) -> None:
-        self._bans.wrong_key(address)
-        self._tell("standing", address, self._bans.standing(address))
-
-    def _right_key(self, address: str) -> None:
-        self._bans.right_key(address)
-        self._tell("standing", address, self._bans.standing(address))
+    def _note(self, *note: Any) -> None:
+        """A worker has learned something of an address."""
+        self._tell("known", *self._bans.hear(Note(*note)))
 
     def _tell_engines(self) -> None:
         """Let workers know which engines take requests, where that has changed."""

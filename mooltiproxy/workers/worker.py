@@ -10,12 +10,11 @@ import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
-from mooltiproxy.bans import Standing
 from mooltiproxy.config.inputs import Inputs
 from mooltiproxy.config.model import Config
-from mooltiproxy.endpoints.reload import Outcome
 from mooltiproxy.errors import ConfigError
 from mooltiproxy.server import Server, Shared, calm_collector, loop_factory, set_up_logging
+from mooltiproxy.store.addresses import Record
 from mooltiproxy.workers.engines import RemoteEngines
 from mooltiproxy.workers.link import Link, Refused
 from mooltiproxy.workers.output import SharedOutput
@@ -102,7 +101,7 @@ class Worker:
 
     def _news(self) -> dict[str, Callable[..., Any]]:
         return {
-            "standing": lambda address, standing: self._bans.put(address, standing),
+            "known": lambda *record: self._bans.learn([Record(*record)]),
             "engine": lambda *words: self._engines.now(*words),
             "admit": lambda *words: self._engines.admit(*words),
             "refuse": lambda *words: self._engines.refuse(*words),
@@ -112,11 +111,10 @@ class Worker:
         }
 
     def _start(
-        self, inputs: Mapping[str, Any], standings: Mapping[str, Standing], origins: Mapping[str, Mapping[str, Any]]
+        self, inputs: Mapping[str, Any], records: Sequence[Sequence[Any]], origins: Mapping[str, Mapping[str, Any]]
     ) -> Coroutine[Any, Any, None]:
         """What is known so far counts at once: news of it may follow while the configuration is read."""
-        for address, standing in standings.items():
-            self._bans.put(address, standing)
+        self._bans.learn([Record(*record) for record in records])
         for name, origin in origins.items():
             self._engines.now(name, origin)
         return self._begin(inputs)
@@ -124,18 +122,13 @@ class Worker:
     async def _begin(self, inputs: Mapping[str, Any]) -> None:
         try:
             config = await asyncio.to_thread(self._configured, Inputs(**inputs))
-            shared = Shared(self._bans, self._metrics, self._engines, self._output, self._sockets, self._reload_all)
+            shared = Shared(self._bans, self._metrics, self._engines, self._output, self._sockets)
             server = Server(config, shared=shared)
-            self._bans.configure(config.cerbere.max_tries, config.cerbere.ban)
             await server.start()
         except ConfigError as error:
             raise Refused(str(error)) from error
         calm_collector()
         self._server = server
-
-    async def _reload_all(self) -> Outcome:
-        """Have the supervisor read the configuration anew, for all workers."""
-        return Outcome(*await self._link.ask("reload"))
 
     async def _prepare(self, inputs: Mapping[str, Any]) -> None:
         """Read another configuration, which counts from `commit` on."""

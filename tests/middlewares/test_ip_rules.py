@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from mooltiproxy.bans import MAX_ADDRESSES, Bans
+from mooltiproxy.config.model import Cerbere
 from mooltiproxy.middlewares.ip_rules import client_address
 from tests.servers.proxy import BEARER, head, passing, proxy
 from tests.servers.scripted import answer, answering, upstream
@@ -94,7 +95,7 @@ def test_x_forwarded_for_of_a_stranger_means_nothing() -> None:
 
 def test_a_ban_ends_after_its_time() -> None:
     now = 0.0
-    bans = Bans(max_tries=1, ban=60, clock=lambda: now)
+    bans = Bans(Cerbere(max_tries=1, ban=60), clock=lambda: now)
     assert bans.wrong_key("a")
     assert bans.is_banned("a")
     now = 61.0
@@ -103,14 +104,14 @@ def test_a_ban_ends_after_its_time() -> None:
 
 def test_a_ban_of_zero_seconds_lasts() -> None:
     now = 0.0
-    bans = Bans(max_tries=1, ban=0, clock=lambda: now)
+    bans = Bans(Cerbere(max_tries=1, ban=0), clock=lambda: now)
     bans.wrong_key("a")
     now = 1e9
     assert bans.is_banned("a")
 
 
 def test_the_table_of_addresses_is_bounded() -> None:
-    bans = Bans(max_tries=2, ban=0)
+    bans = Bans(Cerbere(max_tries=2, ban=0))
     for number in range(MAX_ADDRESSES + 10):
         bans.wrong_key(str(number))
     assert repr(bans) == f"<Bans 0 banned, {MAX_ADDRESSES} suspected>"
