@@ -46,8 +46,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(command: Sequence[str], port: int, log: Path, *, cpu: int, env: dict[str, str]) -> Iterator[Process]:
-    """Run `command` on one core, its output in `log`, from its first 200 at /ping until the block is left.
+def running(command: Sequence[str], port: int, log: Path, *, cpu: int | None, env: dict[str, str]) -> Iterator[Process]:
+    """Run `command` on one core, or where it likes, its output in `log`, from its first 200 at /ping until the block is
+    left.
 
     Raises BenchError with the end of its log if it ends or stays silent.
     """
@@ -59,7 +60,8 @@ def running(command: Sequence[str], port: int, log: Path, *, cpu: int, env: dict
             env={**os.environ, **env},
             stdout=output,
             stderr=output,
-            preexec_fn=partial(os.sched_setaffinity, 0, {cpu}),  # the child's, before it can start a thread
+            # The child's, before it can start a thread.
+            preexec_fn=None if cpu is None else partial(os.sched_setaffinity, 0, {cpu}),
         )
     try:
         _wait_until_ready(child, port, started, log)
