@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from mooltiproxy.config.keys import with_file_keys
 from mooltiproxy.config.model import Config, Key
 from mooltiproxy.keys import MASTER, digest
 
@@ -31,6 +32,13 @@ class Keyring:
         names = names_of(certificate) if certificate else ()
         found = {name: self._by_certificate[name] for name in names if name in self._by_certificate}
         return next(iter(found.values())) if len(found) == 1 else None
+
+    def renew(self) -> list[str]:
+        """Read `keys_file` anew; the names of keys that are none any more. Blocks. Raises ConfigError and keeps what it
+        had where the file cannot be used."""
+        before = self._by_digest
+        self._by_digest = self._table(with_file_keys(self._config).file_keys)
+        return [key.name for known, key in before.items() if known not in self._by_digest]
 
     def _table(self, file_keys: Iterable[Key]) -> dict[bytes, Key]:
         keys = (*file_keys, *self._config.keys, self._master)

@@ -126,6 +126,7 @@ def _targets(config: Config) -> dict[str, dict[str, Any]]:
 def _target(target: Target) -> dict[str, Any]:
     """What the file says of a target, by its keys there."""
     settings = {name: value for name, value in _parts_of(target).items() if name not in _DERIVED}
+    settings["tls"] = settings.pop(_IN_FILE["tls"])  # that is the listener's
     return {**settings, "losses": {"default": "warn", **target.losses}, **_UNWRITTEN, **target.written}
 
 

@@ -13,6 +13,7 @@ from urllib.parse import quote
 from mooltiproxy.abilities import CHAT_PROBES, MAX_ANSWER, Client, Probe, Unable, answers, embeddings, models
 from mooltiproxy.config.build import below_base, split_base
 from mooltiproxy.config.model import Cerbere, Config, System, Target, Timeouts
+from mooltiproxy.config.target_tls import contexts_of
 from mooltiproxy.errors import ConfigError, Problem, ProxyError, UpstreamError
 from mooltiproxy.mapping.dialect import Dialect
 from mooltiproxy.server import Server
@@ -59,6 +60,7 @@ async def selftest(configure: Configure, wish: Wish, say: Callable[[str], None])
     config = _alone(configure(("openai",)), wish)
     target = config.targets[wish.target]
     session = PooledSession()
+    session.trust(contexts_of(config.targets))
 
     def tell(line: object) -> None:
         text = str(line)

@@ -8,15 +8,17 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mooltiproxy.bans import Bans
 from mooltiproxy.body_log import formatter
 from mooltiproxy.catalogue.answers import Catalogue
 from mooltiproxy.catalogue.live import Live
-from mooltiproxy.config.model import TLS, Config
+from mooltiproxy.config.model import Config
+from mooltiproxy.config.target_tls import contexts_of
 from mooltiproxy.endpoints import OPEN, endpoints
+from mooltiproxy.endpoints.reload import NOTHING_TO_RELOAD, Outcome, Reload
 from mooltiproxy.engines.access import Access
 from mooltiproxy.engines.gates import gates
 from mooltiproxy.engines.owner import Engines
@@ -26,12 +28,15 @@ from mooltiproxy.listener import Current, Listener
 from mooltiproxy.metrics import Metrics
 from mooltiproxy.middlewares import Parts, build_chain
 from mooltiproxy.middlewares.access_log import AccessLog, Output
+from mooltiproxy.plan import plan
 from mooltiproxy.routing import Router
 from mooltiproxy.store import make_store
+from mooltiproxy.tls import Certificates
 from mooltiproxy.upstream.fetch import AttachmentFetcher
 from mooltiproxy.upstream.forward import Forwarder
 from mooltiproxy.upstream.session import PooledSession
 from mooltiproxy.upstream.templates import TemplateFetcher
+from mooltiproxy.watcher import Watched, Watcher
 
 log = logging.getLogger("mooltiproxy")
 
@@ -74,13 +79,15 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What one of several workers has in common with the others. `sockets` are those to listen on."""
+    """What one of several workers has in common with the others. `sockets` are those to listen on, `reload` is for all
+    of them."""
 
     bans: Bans
     metrics: Metrics
     engines: Access
     output: Output
     sockets: Sequence[socket.socket]
+    reload: Reload
 
 
 class Server:
@@ -89,7 +96,7 @@ class Server:
     def __init__(
         self, config: Config, reload: Callable[[], Config] | None = None, shared: Shared | None = None
     ) -> None:
-        """To be made inside the running loop."""
+        """To be made inside the running loop; raises ConfigError for what cannot be served."""
         self._reload = reload
         self._session = PooledSession()
         self._bans = shared.bans if shared else Bans(config.cerbere)
@@ -103,11 +110,15 @@ class Server:
         self._given = shared.sockets if shared else ()
         self._sockets: list[asyncio.Server] = []
         self._live = Live(self._session)
-        current, catalogue = self._made_of(config)
-        self._listener = Listener(current)
-        self._take_up(config, catalogue)
+        self._watcher = Watcher()
+        self._reload_all = shared.reload if shared else self._reload_undisturbed
+        self._certificates = Certificates(config.system.tls) if config.system.tls else None
+        made = self._made_of(config)
+        self._listener = Listener(made.current)
+        self._take_up(made)
         self._stop = asyncio.Event()
-        self._reloading: asyncio.Task[None] | None = None
+        self._changing = asyncio.Lock()
+        self._reloading: set[asyncio.Task[Outcome]] = set()
 
     async def run(self) -> None:
         """Listen, serve until a signal, and return once drained."""
@@ -120,10 +131,10 @@ class Server:
         await self.drain()
 
     async def start(self) -> None:
-        """Listen; raises OSError where the address cannot be bound, ConfigError for unusable certificates."""
+        """Listen; raises OSError where the address cannot be bound."""
         system = self._config.system
         await self._store.start()
-        tls = tls_context(system.tls) if system.tls else None
+        tls = self._certificates.context if self._certificates else None
         listen = functools.partial(
             asyncio.get_running_loop().create_server,
             self._listener,
@@ -141,39 +152,71 @@ class Server:
         """Where it listens."""
         return urls(self._config, [bound for server in self._sockets for bound in server.sockets])
 
-    def _made_of(self, config: Config) -> tuple[Current, Catalogue]:
+    def _made_of(self, config: Config) -> "_Made":
         """What serves a configuration; raises ConfigError for one without a master key, at a reload too."""
         if not config.system.masterkey:
             raise ConfigError(Problem(NO_KEY))
+        keyring, contexts = Keyring(config), contexts_of(config.targets)
         router = Router(config, self._live.names)
         catalogue = Catalogue(config, self._live, self._engines)
         before = gates(config, self._engines)
         forwarder = Forwarder(config, self._session, router.dialect_of, self._metrics, before)
         attachments = AttachmentFetcher(self._session, allow_private=config.system.private_images)
         templates = TemplateFetcher(self._session, config)
-        own = endpoints(config, self._metrics, self._engines, self._bans, self._store)
-        parts = Parts(
-            config, Keyring(config), router, catalogue, self._bans, self._log, own, OPEN, attachments, templates
-        )
+        own = endpoints(config, self._metrics, self._engines, self._reload_all, self._bans, self._store)
+        parts = Parts(config, keyring, router, catalogue, self._bans, self._log, own, OPEN, attachments, templates)
         current = Current(build_chain(parts, forwarder.forward), router, config.system.max_body)
-        return current, catalogue
+        return _Made(config, current, catalogue, keyring, contexts)
 
     def prepare(self, config: Config) -> Callable[[], None]:
         """Make what serves another configuration; gives back what puts it in force. Raises ConfigError."""
-        current, catalogue = self._made_of(config)
+        made = self._made_of(config)
 
         def put_in_force() -> None:
-            self._listener.current = current
-            self._take_up(config, catalogue)
+            self._listener.current = made.current
+            self._take_up(made)
+            self._renew_certificates()
 
         return put_in_force
 
-    def _take_up(self, config: Config, catalogue: Catalogue) -> None:
+    def _take_up(self, made: "_Made") -> None:
         """Let those know of a configuration who outlive it."""
-        self._config = config
+        config = self._config = made.config
         self._engines.configure(config)
         self._bans.configure(config.cerbere)
-        self._live.configure(catalogue.sources.values())
+        self._session.trust(made.contexts)
+        self._live.configure(made.catalogue.sources.values())
+        self._watcher.watch(list(self._watched(made)))
+
+    def _watched(self, made: "_Made") -> Iterator[Watched]:
+        """The files that count anew when they have changed."""
+        if made.config.keys_file is not None:
+            yield Watched([made.config.keys_file], lambda: renew_keys(made.keyring))
+        if self._certificates is not None:
+            yield Watched(self._certificates.files, lambda: asyncio.to_thread(self._renew_certificates))
+        of_targets = [file for target in made.config.targets.values() if target.tls for file in target.tls.files]
+        if of_targets:
+            yield Watched(of_targets, lambda: self._renew_trust(made.config))
+        if self._reload is not None:
+            yield from watched_sources(made.config, self._reload_undisturbed)
+
+    def _renew_certificates(self) -> None:
+        """Take up the listener's certificate as its files are now."""
+        if self._certificates is not None:
+            try:
+                if self._certificates.renew():
+                    log.info("new connections get the certificate of the files that have changed")
+            except ConfigError as error:
+                log.error("the last good certificate stays: %s", error)
+
+    async def _renew_trust(self, config: Config) -> None:
+        """Take up the certificates and authorities of targets as their files are now."""
+        try:
+            self._session.trust(await asyncio.to_thread(contexts_of, config.targets))
+        except ConfigError as error:
+            log.error("the last good certificates stay: %s", error)
+            return
+        log.info("new connections to targets are made with the certificates that have changed")
 
     async def drain(self, within: float | None = None) -> None:
         """Stop listening, let open answers finish for `within` seconds (`system.drain`), then end what is left, model
@@ -189,6 +232,7 @@ class Server:
                 await self._listener.drained()
         except TimeoutError:
             log.warning("%d answers were cut: they took longer than system.drain allows", self._listener.active)
+        self._watcher.close()
         await self._listener.close()
         await self._live.close()
         await self._engines.close(end - self._listener.now())
@@ -204,36 +248,82 @@ class Server:
             loop.add_signal_handler(name, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._begin_reload)
 
-    def _begin_reload(self) -> None:
-        """Reload in a task, one after the other where signals come faster."""
-        self._reloading = asyncio.create_task(self._apply_new_configuration(self._reloading))
+    def _begin_reload(self) -> "asyncio.Task[Outcome]":
+        task = asyncio.create_task(self.reload())
+        self._reloading.add(task)
+        task.add_done_callback(self._reloading.discard)
+        return task
 
-    async def _apply_new_configuration(self, before: "asyncio.Task[None] | None") -> None:
-        """Validate first, then swap the chain at once; a bad file changes nothing and says why.
+    async def _reload_undisturbed(self) -> Outcome:
+        """The same for somebody who may leave before it is done."""
+        return await asyncio.shield(self._begin_reload())
+
+    async def reload(self) -> Outcome:
+        """Read the configuration anew and put it in force, one reload after the other. Validated first, then the chain
+        is swapped at once: a bad file changes nothing, and the log says why.
 
         The file is read in a thread: `speaks: auto` waits for servers there, and no request has to.
         """
-        if before is not None:
-            await asyncio.wait([before])
         if self._reload is None:
-            log.warning("nothing to reload: the proxy was started without a configuration file")
-            return
-        try:
-            config = await asyncio.to_thread(self._reload)
-            put_in_force = self.prepare(config)
-        except ConfigError as error:
-            log.error("the configuration was not reloaded:\n%s", error)
-            return
-        changed = self._config.system.needs_restart(config.system)
-        put_in_force()
-        tell_reload(changed)
+            log.warning(NOTHING_TO_RELOAD)
+            return Outcome(False, [NOTHING_TO_RELOAD])
+        async with self._changing:
+            stamps = await asyncio.to_thread(self._watcher.now)
+            try:
+                config = await asyncio.to_thread(self._reload)
+                put_in_force = self.prepare(config)
+            except ConfigError as error:
+                return not_reloaded(str(error))
+            before = self._config
+            put_in_force()
+            self._watcher.seen(stamps)
+        return reloaded(before, config)
 
 
-def tell_reload(waiting: Sequence[str]) -> None:
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A configuration, and what serves it."""
+
+    config: Config
+    current: Current
+    catalogue: Catalogue
+    keyring: Keyring
+    contexts: Mapping[str, ssl.SSLContext]
+
+
+def watched_sources(config: Config, reload: Reload) -> Iterator[Watched]:
+    """With `system.watch`: all that a configuration was read from, to be read anew when it has changed."""
+
+    async def changed() -> None:
+        log.info("a file of the configuration has changed")
+        await reload()
+
+    if config.system.watch and config.file is not None:
+        yield Watched([config.file, *config.sources], changed)
+
+
+async def renew_keys(keyring: Keyring) -> None:
+    """Take up `keys_file` as it is now; its last good keys stay where it cannot be used."""
+    try:
+        gone = await asyncio.to_thread(keyring.renew)
+    except ConfigError as error:
+        log.error("keys_file was not read anew, its last good keys stay: %s", str(error).replace("\n", "; "))
+        return
+    log.info("keys_file was read anew%s", f", revoked: {', '.join(sorted(gone))}" if gone else "")
+
+
+def not_reloaded(reason: str) -> Outcome:
+    """Log that a configuration has been refused."""
+    log.error("the configuration was not reloaded:\n%s", reason)
+    return Outcome(False, reason.split("\n"))
+
+
+def reloaded(before: Config, after: Config) -> Outcome:
     """Log that another configuration is in force, but for the fields of `System` that wait for a restart."""
-    if waiting:
+    if before.system.needs_restart(after.system):
         log.warning("system.host, port, ssl, workers and store change only with a restart")
     log.info("the configuration was reloaded")
+    return Outcome(True, plan(before, after))
 
 
 def urls(config: Config, sockets: Iterable[socket.socket]) -> list[str]:
@@ -248,18 +338,3 @@ def calm_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
-
-
-def tls_context(tls: TLS) -> ssl.SSLContext:
-    """The listener's TLS: 1.2 or newer, HTTP/1.1, a client certificate where `client_ca` is set; raises ConfigError."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    try:
-        context.load_cert_chain(tls.cert, tls.key)
-        if tls.client_ca:
-            context.load_verify_locations(tls.client_ca)
-            context.verify_mode = ssl.CERT_REQUIRED
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(Problem(f"the certificates cannot be used: {error}", path=("system", "ssl"))) from error
-    return context

@@ -466,7 +466,7 @@ async def test_the_proxys_own_endpoints_are_for_keys_with_admin(tmp_path: Path) 
     async with proxy(data, ALICE="the-key-of-alice", ROOT="the-key-of-root") as running:
         server = running.server
         own = (
-            set(endpoints(server._config, server._metrics, server._engines, server._bans, server._store))
+            set(endpoints(server._config, server._metrics, server._engines, server.reload, server._bans, server._store))
             - set(OPEN)
             - FOR_ALL_KEYS
         )

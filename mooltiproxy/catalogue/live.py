@@ -47,6 +47,7 @@ class Source:
     key: str | None = field(repr=False)
     lists: tuple[Place, ...]
     running: tuple[Place, ...]
+    origin: Origin
 
     def place_for(self, endpoint: Endpoint) -> Place:
         """Where to ask for a client of this endpoint: there where the answer has its form, if the target has that."""
@@ -81,7 +82,7 @@ def sources(config: Config) -> Iterator[Source]:
         lists = tuple(_places(target, config.registry.dialects, "models"))
         if lists and target.run is None:
             running = tuple(_places(target, config.registry.dialects, "running"))
-            yield Source(target.name, target.url, target.key, lists, running)
+            yield Source(target.name, target.url, target.key, lists, running, Origin.of_target(target))
 
 
 def _places(target: Target, dialects: Mapping[str, Dialect], kind: Kind) -> Iterator[Place]:
@@ -156,7 +157,7 @@ class Live:
 
     async def _answer(self, source: Source, place: Place) -> Told:
         """What a target tells at a place; raises UpstreamError."""
-        origin, dialect = Origin.of(source.url), place.dialect
+        origin, dialect = source.origin, place.dialect
         key = {dialect.key_field: dialect.key_prefix + source.key} if source.key else {}
         fields = {**dialect.fixed_fields, **key}
         whole = await get(self._session, origin, origin.base + place.path, _TIMEOUTS, MAX_LIST, fields=fields)

@@ -29,6 +29,11 @@ def find_out(
             target["speaks"] = _UNASKED
             document.problems.append(document.problem(where, text))
             continue
+        if "tls" in target:
+            target["speaks"] = _UNASKED
+            text = "expected the API that the server has: one with `tls:` is not asked"
+            document.problems.append(document.problem(where, text))
+            continue
         if probe is None:
             target["speaks"] = _UNASKED
             warnings.append(document.problem(where, f"the target is not asked here: it is taken to speak {_UNASKED}"))

@@ -166,6 +166,10 @@ def warnings_of(values: Values, document: Document, environ: Mapping[str, str]) 
 
 
 def _target_warnings(path: tuple[str, str], target: Values, document: Document) -> Iterator[Problem]:
+    tls = target.get("tls")
+    if tls is not None and not tls.verify:
+        message = "whoever answers at its address gets its key and all requests: name its authority by `ca` instead"
+        yield document.problem((*path, "tls", "verify"), message)
     if target.get("key"):
         remedy = "it wins over envkey, remove it" if "envkey" in target else "better name a variable by envkey"
         yield document.problem((*path, "key"), f"a key in the file is easily given away: {remedy}")
@@ -231,6 +235,7 @@ class _Target:
             mapping=mapping,
             replies=self._replies() if self._dialects else {},
             run=run.built(self._values["run"], self._folder, self._environ) if "run" in self._values else None,
+            tls=self._values.get("tls"),
             written={name: self._values[name] for name in SHAPING if name in self._values},
         )
 

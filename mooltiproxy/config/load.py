@@ -21,6 +21,7 @@ from mooltiproxy.config.overrides import MASTER_KEY, override
 from mooltiproxy.config.prompts import FOLDER, LANGUAGE, Library, read_library
 from mooltiproxy.config.schema import Known, schema
 from mooltiproxy.config.shapes import Where, attempted
+from mooltiproxy.config.sources import sources
 from mooltiproxy.config.templates import names_in
 from mooltiproxy.config.validators import key
 from mooltiproxy.discovery import Registry, discover
@@ -75,7 +76,8 @@ def _configured(document: Document, folder: Path, environ: Mapping[str, str], pr
     config = _with_file_keys(document, config)
     if document.problems:
         raise ConfigError(*_in_order(document.problems))
-    return dataclasses.replace(config, warnings=_in_order([*renewed, *config.warnings, *doubtful(config.keys_file)]))
+    warnings = _in_order([*renewed, *config.warnings, *doubtful(config.keys_file)])
+    return dataclasses.replace(config, warnings=warnings, sources=sources(document.data, folder))
 
 
 def _with_file_keys(document: Document, config: Config) -> Config:

@@ -61,6 +61,7 @@ class System:
     workers: int = 1
     store: str = field(default="memory", repr=False)
     store_failure: str = "open"
+    watch: bool = False
 
     def needs_restart(self, after: "System") -> list[str]:
         """The fields that are others in `after`, and that a running proxy cannot change."""
@@ -149,6 +150,22 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class TargetTLS:
+    """How a target is recognised: by the authorities in `ca` instead of the system's, or by nothing without `verify`;
+    and the certificate that it is shown. `key` may stand in the file of `cert`."""
+
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+    verify: bool = True
+
+    @property
+    def files(self) -> list[Path]:
+        """What it is read from."""
+        return [file for file in (self.ca, self.cert, self.key) if file is not None]
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """One entry of `targets:`. `mapping` is by client path, derived entries of `speaks` included.
 
@@ -167,6 +184,7 @@ class Target:
     mapping: Mapping[str, MappingEntry] = field(default_factory=dict)
     replies: Mapping[str, Reply] = field(default_factory=dict)
     run: Run | None = None
+    tls: TargetTLS | None = None
     written: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
@@ -243,13 +261,14 @@ def _fits(pattern: str, name: str) -> bool:
 @dataclass(frozen=True, slots=True)
 class Config:
     """A whole, valid configuration. `folder` is where the file lies (mappers/, prompters/, certificates/); `file_keys`
-    are those of `keys_file` when it was read."""
+    are those of `keys_file` when it was read; `sources` are the files and folders beside it that it was made of."""
 
     targets: Mapping[str, Target]
     default_target: str
     registry: Registry
     folder: Path
     file: Path | None = None
+    sources: tuple[Path, ...] = ()
     system: System = field(default_factory=System)
     cerbere: Cerbere = field(default_factory=Cerbere)
     keys: tuple[Key, ...] = ()

@@ -16,6 +16,7 @@ from mooltiproxy.config.pairs import fitting_pairs, names_one_way
 from mooltiproxy.config.prompts import Library
 from mooltiproxy.config.run import fitting_target, run, sizes
 from mooltiproxy.config.shapes import Checked, Entries, ListOf, Section, SectionOr, Shape, attempted
+from mooltiproxy.config.target_tls import target_tls
 from mooltiproxy.config.templates import CONTROL_TOKENS, fitting_templates, one_template, template_word
 from mooltiproxy.config.validators import (
     Json,
@@ -136,6 +137,7 @@ def system(known: Known) -> Section:
             Optional("max_body", description="Largest request body (64MiB)"): size,
             Optional("cors", description='Origins whose pages may call the proxy (["*"])'): ListOf(origin),
             Optional("private_images", description="Fetch attachments from private addresses too (false)"): flag,
+            Optional("watch", description="Reload when the file, or one that it is made of, has changed (false)"): flag,
             Optional("workers", description="Processes that serve: a number, or auto, one for each core (1)"): workers,
             Optional(
                 "store", description="Where limits, usage and bans are counted: memory, sqlite:FILE, redis://..."
@@ -214,6 +216,9 @@ def target(known: Known) -> Section:
             ): ListOf(one_of("endpoint", known.endpoints)),
             Optional("mapping", description="Client paths, and what becomes of each"): Entries(
                 client_path, SectionOr(entry(known), entry_word)
+            ),
+            Optional("tls", description="Who signs its certificate, and the one that it is shown"): target_tls(
+                known.folder
             ),
             Optional("run", description="How its server is started, when it is asked"): run(
                 known.folder, variable(known)
@@ -431,6 +436,8 @@ def is_of_use(section: Mapping[str, Any], known: Known) -> Iterator[Invalid]:
     if not section.get("mapping") and not section.get("speaks"):
         yield Invalid("expected `speaks:` (the API of the target) or entries under `mapping:`, both are missing")
     yield from fitting_target(section)
+    if section.get("tls") and not str(section.get("url")).lower().startswith("https:"):
+        yield Invalid("expected a `url` that begins with https:// beside it", ["tls"])
     if known.dialects is not None:
         yield from fitting_pairs(known.dialects, section)
     yield from fitting_templates(known.templates, section)

@@ -10,6 +10,7 @@ from mooltiproxy.endpoints.bans import bans
 from mooltiproxy.endpoints.health import live, ready
 from mooltiproxy.endpoints.logs import logs
 from mooltiproxy.endpoints.metrics import metrics
+from mooltiproxy.endpoints.reload import Reload, reload
 from mooltiproxy.endpoints.status import status
 from mooltiproxy.endpoints.unload import unload
 from mooltiproxy.endpoints.usage import usage
@@ -27,7 +28,9 @@ OPEN: dict[str, Endpoint] = {
 """Those that need no key."""
 
 
-def endpoints(config: Config, counted: Metrics, engines: Access, known: Bans, store: Store) -> dict[str, Endpoint]:
+def endpoints(
+    config: Config, counted: Metrics, engines: Access, again: Reload, known: Bans, store: Store
+) -> dict[str, Endpoint]:
     """All of them, by path."""
     shown, stopped = status(config, engines), unload(config, engines)
     return {
@@ -35,6 +38,7 @@ def endpoints(config: Config, counted: Metrics, engines: Access, known: Bans, st
         "/-/bans": bans(config, known),
         "/-/logs": logs(config, engines),
         "/-/metrics": metrics(counted, engines, store),
+        "/-/reload": reload(again),
         "/-/status": shown,
         "/status": shown,
         "/-/unload": stopped,

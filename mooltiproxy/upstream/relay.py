@@ -273,7 +273,7 @@ class Relay:
         here = f"{'https' if self._origin.tls else 'http'}://{self._origin.authority}{self._path}"
         try:
             there = urlsplit(urljoin(here, location.decode("latin-1")))
-            origin = Origin.of(there.geturl())
+            origin = Origin.of(there.geturl(), self._origin.trust)
         except ValueError:
             return False
         moved_up = origin.tls and not self._origin.tls and origin.port == 443

@@ -27,7 +27,7 @@ class Plan:
     @classmethod
     def of(cls, target: Target, dialect: Dialect | None) -> "Plan":
         """The plan of a target where it speaks this dialect, which says how the target's key is sent."""
-        origin = Origin.of(target.url)
+        origin = Origin.of_target(target)
         fields = b""
         name, prefix = (dialect.key_field, dialect.key_prefix) if dialect else ("authorization", "Bearer ")
         if target.key:

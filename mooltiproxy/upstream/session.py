@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from mooltiproxy.config.model import PORT
+from mooltiproxy.config.model import PORT, Target
+from mooltiproxy.config.target_tls import context_of
 from mooltiproxy.errors import UpstreamTimeout, UpstreamUnreachable
 from mooltiproxy.upstream.connection import Connection
 
@@ -22,13 +23,15 @@ theirs after 5; public clouds keep theirs for minutes, and there a new TLS hands
 @dataclass(frozen=True, slots=True)
 class Origin:
     """Where connections go. `base` is the path prefix of the target's url, without a trailing slash; `port` is 0 where
-    it is picked only when the server is started."""
+    it is picked only when the server is started. `trust` is the target that says by its `tls:` whom to believe, "" for
+    whom the system does."""
 
     host: str
     port: int
     tls: bool
     authority: str
     base: str
+    trust: str = ""
 
     @property
     def host_field(self) -> bytes:
@@ -36,14 +39,19 @@ class Origin:
         return b"host: " + self.authority.encode("ascii" if self.authority.isascii() else "idna") + b"\r\n"
 
     @classmethod
-    def of(cls, url: str) -> "Origin":
+    def of(cls, url: str, trust: str = "") -> "Origin":
         """The origin of a target's url, which the configuration has validated."""
         parts = urlsplit(url.replace(PORT, "0", 1))
         tls = parts.scheme == "https"
         host = parts.hostname or ""
         if PORT in url:
-            return cls(host, 0, tls, parts.netloc.removesuffix("0") + PORT, parts.path.rstrip("/"))
-        return cls(host, parts.port or (443 if tls else 80), tls, parts.netloc, parts.path.rstrip("/"))
+            return cls(host, 0, tls, parts.netloc.removesuffix("0") + PORT, parts.path.rstrip("/"), trust)
+        return cls(host, parts.port or (443 if tls else 80), tls, parts.netloc, parts.path.rstrip("/"), trust)
+
+    @classmethod
+    def of_target(cls, target: Target) -> "Origin":
+        """Where a target is."""
+        return cls.of(target.url, target.name if target.tls is not None else "")
 
     def at(self, port: int) -> "Origin":
         """The same with the port that was picked, if one has to be."""
@@ -67,7 +75,7 @@ class PooledSession:
         self._idle: dict[Origin, list[Connection]] = {}
         self._open: set[Connection] = set()
         self._sweeper: asyncio.TimerHandle | None = None
-        self._tls: ssl.SSLContext | None = None
+        self._contexts: dict[str, ssl.SSLContext] = {}
         self._loop = asyncio.get_running_loop()
 
     async def acquire(
@@ -80,6 +88,13 @@ class PooledSession:
             if connection.is_usable():
                 return connection
         return await self._connect(origin, connect_timeout, address or origin.host)
+
+    def trust(self, contexts: Mapping[str, ssl.SSLContext]) -> None:
+        """What connections to targets with `tls:` are made with from now on, by the target's name."""
+        self._contexts = {name: context for name, context in self._contexts.items() if not name} | dict(contexts)
+        for origin, idle in self._idle.items():
+            for connection in list(idle) if origin.trust else ():
+                connection.close()
 
     async def close(self) -> None:
         """Close every connection; busy ones tell nobody."""
@@ -105,7 +120,7 @@ class PooledSession:
                     lambda: Connection(idle.append, lambda closed: self._forget(closed, idle)),
                     address,
                     origin.port,
-                    ssl=self._tls_context() if origin.tls else None,
+                    ssl=self._context(origin.trust) if origin.tls else None,
                     server_hostname=origin.host if origin.tls else None,
                 )
         except TimeoutError:
@@ -123,11 +138,13 @@ class PooledSession:
         if connection in idle:
             idle.remove(connection)
 
-    def _tls_context(self) -> ssl.SSLContext:
-        if self._tls is None:
-            self._tls = ssl.create_default_context()
-            self._tls.set_alpn_protocols(["http/1.1"])
-        return self._tls
+    def _context(self, trust: str) -> ssl.SSLContext:
+        context = self._contexts.get(trust)
+        if context is None:
+            if trust:  # a request of a configuration that has had this target
+                raise UpstreamUnreachable("the target has been taken out of the configuration")
+            context = self._contexts[""] = context_of(None)
+        return context
 
     def _sweep_later(self) -> None:
         if self._sweeper is None:

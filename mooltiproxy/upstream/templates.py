@@ -32,7 +32,7 @@ class TemplateFetcher:
 
     async def _told(self, target: Target, path: str) -> object:
         """The JSON at a path below the target's url, None where there is none."""
-        origin = Origin.of(target.url)
+        origin = Origin.of_target(target)
         try:
             whole = await get(self._session, origin, origin.base + path, TIMEOUTS, MAX_BODY, fields=self._key(target))
         except UpstreamBroken:

@@ -16,12 +16,23 @@ from mooltiproxy.bans import Bans
 from mooltiproxy.config.inputs import Inputs
 from mooltiproxy.config.model import Config
 from mooltiproxy.config.servers import wanted
+from mooltiproxy.config.target_tls import contexts_of
+from mooltiproxy.endpoints.reload import NOTHING_TO_RELOAD, Outcome
 from mooltiproxy.engines.owner import Engines
 from mooltiproxy.errors import ConfigError, Problem
 from mooltiproxy.metrics import Metrics, Written
-from mooltiproxy.server import NO_KEY, loop_factory, set_up_logging, tell_reload, urls
+from mooltiproxy.server import (
+    NO_KEY,
+    loop_factory,
+    not_reloaded,
+    reloaded,
+    set_up_logging,
+    urls,
+    watched_sources,
+)
 from mooltiproxy.store.addresses import Note
 from mooltiproxy.upstream.session import Origin, PooledSession
+from mooltiproxy.watcher import Watcher
 from mooltiproxy.workers.child import Child
 from mooltiproxy.workers.desk import Desk
 from mooltiproxy.workers.engines import written
@@ -85,6 +96,7 @@ class Supervisor:
         self._children: set[Child] = set()
         self._stop = asyncio.Event()
         self._changing = asyncio.Lock()
+        self._watcher = Watcher()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -94,7 +106,10 @@ class Supervisor:
         system = self._config.system
         self._sockets = listening(system.host, system.port, system.workers)
         self._handle_signals()
+        self._session.trust(contexts_of(self._config.targets))
         self._engines.configure(self._config)
+        if self._reload is not None:
+            self._watcher.watch(list(watched_sources(self._config, self.reload)))
         try:
             if await self._start_all():
                 await self._stop.wait()
@@ -178,6 +193,7 @@ class Supervisor:
     async def _drain(self) -> None:
         """Have all workers stop listening and finish their answers, then end them, and the model servers."""
         end = self._loop.time() + self._config.system.drain
+        self._watcher.close()
         for task in self._tasks:
             task.cancel()
         for one in chain.from_iterable(self._sockets):
@@ -196,7 +212,7 @@ class Supervisor:
     def _handle_signals(self) -> None:
         for name in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(name, self._stop.set)
-        self._loop.add_signal_handler(signal.SIGHUP, lambda: self._in_background(self._apply_new_configuration()))
+        self._loop.add_signal_handler(signal.SIGHUP, lambda: self._in_background(self.reload()))
 
     def _in_background(self, work: Any) -> None:
         task = asyncio.ensure_future(work)
@@ -205,29 +221,33 @@ class Supervisor:
 
     # A new configuration.
 
-    async def _apply_new_configuration(self) -> None:
+    async def reload(self) -> Outcome:
         """Read it, have every worker read it, and only then put it in force: a bad one changes nothing anywhere."""
         if self._reload is None:
-            log.warning("nothing to reload: the proxy was started without a configuration file")
-            return
+            log.warning(NOTHING_TO_RELOAD)
+            return Outcome(False, [NOTHING_TO_RELOAD])
         async with self._changing:
+            stamps = await asyncio.to_thread(self._watcher.now)
             try:
                 config, inputs = await asyncio.to_thread(self._reload)
                 if not config.system.masterkey:
                     raise ConfigError(Problem(NO_KEY))
+                contexts = contexts_of(config.targets)
                 children = [child for child in self._children if child.serves]
                 await asyncio.gather(*(self._prepare(child, inputs) for child in children))
             except (ConfigError, Refused) as error:
-                log.error("the configuration was not reloaded:\n%s", error)
-                return
-            changed = self._config.system.needs_restart(config.system)
+                return not_reloaded(str(error))
+            before = self._config
             self._config, self._inputs, self._names = config, inputs, _engines_of(config)
             self._generation += 1
             self._bans.configure(config.cerbere)
+            self._session.trust(contexts)
             self._engines.configure(config)
             for child in children:
                 self._commit(child)
-        tell_reload(changed)
+            self._watcher.watch(list(watched_sources(config, self.reload)))
+            self._watcher.seen(stamps)
+        return reloaded(before, config)
 
     async def _prepare(self, child: Child, inputs: Inputs) -> None:
         """Have a worker read a configuration; raises Refused. One that ends meanwhile has a successor."""
@@ -250,11 +270,16 @@ class Supervisor:
             "note": self._note,
             "states": self._states,
             "metrics": self._counted,
+            "reload": self._reload_for_worker,
         }
 
     def _tell(self, what: str, *words: Any) -> None:
         for child in self._children:
             child.link.tell(what, *words)
+
+    async def _reload_for_worker(self) -> tuple[bool, Sequence[str]]:
+        outcome = await self.reload()
+        return outcome.is_done, outcome.lines
 
     def _note(self, *note: Any) -> None:
         """A worker has learned something of an address."""

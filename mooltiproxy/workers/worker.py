@@ -12,6 +12,7 @@ from typing import Any
 
 from mooltiproxy.config.inputs import Inputs
 from mooltiproxy.config.model import Config
+from mooltiproxy.endpoints.reload import Outcome
 from mooltiproxy.errors import ConfigError
 from mooltiproxy.server import Server, Shared, calm_collector, loop_factory, set_up_logging
 from mooltiproxy.store.addresses import Record
@@ -122,13 +123,17 @@ class Worker:
     async def _begin(self, inputs: Mapping[str, Any]) -> None:
         try:
             config = await asyncio.to_thread(self._configured, Inputs(**inputs))
-            shared = Shared(self._bans, self._metrics, self._engines, self._output, self._sockets)
+            shared = Shared(self._bans, self._metrics, self._engines, self._output, self._sockets, self._reload_all)
             server = Server(config, shared=shared)
             await server.start()
         except ConfigError as error:
             raise Refused(str(error)) from error
         calm_collector()
         self._server = server
+
+    async def _reload_all(self) -> Outcome:
+        """Have the supervisor read the configuration anew, for all workers."""
+        return Outcome(*await self._link.ask("reload"))
 
     async def _prepare(self, inputs: Mapping[str, Any]) -> None:
         """Read another configuration, which counts from `commit` on."""

@@ -38,6 +38,8 @@ BAD: dict[str, tuple[Any, ...]] = {
     "piece": NOT_TEXT,
     "key": (*NOT_TEXT, "a\nb", "a\r\nb: c", "a\n", " a", "clé", "a\x00", "a\x7f"),
     "variable_name": (*NOT_TEXT, "", "sk-abc", "A B", "1A", "A=B", "${A}"),
+    "certificate_name": (*NOT_TEXT, "", "alice", "CN=", "CN= alice", "cn=alice", "O=x", "dns:a", "CN=a\nb"),
+    "expiry": (*NOT_TEXT, "", "soon", "2027-02-30", "2027-12-31T18:00", "2027-12-31 18:00:00", "20:00+01:00"),
     "host": (*NOT_TEXT, "", "a b", "http://x", "[::1]", "1.2.3.4/8", "-x", "*"),
     "url": (
         *NOT_TEXT,
@@ -83,6 +85,16 @@ GOOD: dict[str, tuple[tuple[Any, Any], ...]] = {
     "bounds": (([0.1, 1], (0.1, 1.0)), ([0, 0], (0.0, 0.0))),
     "port": ((0, 0), (8000, 8000), (65535, 65535), ("8000", 8000)),
     "seconds": ((0, 0.0), (30, 30.0), (0.5, 0.5), ("30", 30.0), ("500ms", 0.5), ("1.5s", 1.5), ("5m", 300.0)),
+    "certificate_name": (
+        ("CN=Alice Liddell", "CN=Alice Liddell"),
+        ("DNS:A.example", "DNS:a.example"),
+        ("URI:a:B", "URI:a:B"),
+    ),
+    "expiry": (
+        ("2020-01-01", 1577923200.0),
+        ("2020-01-01T00:00:00Z", 1577836800.0),
+        ("2020-01-01T01:00+01:00", 1577836800.0),
+    ),
     "limit": ((0, None), (30, 30.0), ("0s", None), ("500ms", 0.5)),
     "size": ((1, 1), ("1024", 1024), ("10MB", 10_000_000), ("64MiB", 67_108_864), ("1.5 kB", 1500), ("1gib", 2**30)),
     "seconds_or_never": ((-1, None), ("-1", None), (0, 0.0), ("5m", 300.0)),

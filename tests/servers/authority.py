@@ -1,6 +1,7 @@
 """A certificate authority for tests of mutual TLS."""
 
 import datetime
+from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography import x509
@@ -10,7 +11,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 
 class Authority:
-    """Writes its own certificate, and client certificates that it has signed (certificate and key in one file)."""
+    """Writes its own certificate, and certificates that it has signed (certificate and key in one file)."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
@@ -25,24 +26,26 @@ class Authority:
         self.certificate = folder / "ca.pem"
         self.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
-    def issue(self, name: str) -> Path:
-        """A client certificate of this name."""
+    def issue(self, *names: str, also: Sequence[x509.GeneralName] = (), file: str = "", server: bool = False) -> Path:
+        """A client's certificate of these common names and further names, or a server's; the file has the first name
+        unless it is said."""
         key = ec.generate_private_key(ec.SECP256R1())
-        certificate = (
-            _builder(_name(name), self._name, key.public_key())
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
-            .sign(self._key, hashes.SHA256())
-        )
+        usage = ExtendedKeyUsageOID.SERVER_AUTH if server else ExtendedKeyUsageOID.CLIENT_AUTH
+        builder = _builder(_name(*names), self._name, key.public_key())
+        builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+        if also:
+            builder = builder.add_extension(x509.SubjectAlternativeName(also), critical=False)
+        certificate = builder.sign(self._key, hashes.SHA256())
         private = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        file = self._folder / f"{name}.pem"
-        file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM) + private)
-        return file
+        written = self._folder / f"{file or names[0]}.pem"
+        written.write_bytes(certificate.public_bytes(serialization.Encoding.PEM) + private)
+        return written
 
 
-def _name(text: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+def _name(*texts: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text) for text in texts])
 
 
 def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
