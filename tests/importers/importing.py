@@ -33,7 +33,8 @@ def loaded(folder: Path, result: Imported, text: str) -> Config:
 
 def settings(variables: Iterable[str]) -> dict[str, str]:
     """Values for the environment variables that a configuration of ours names."""
-    return {name: "http://localhost" if name.endswith("_BASE") else "localhost" for name in variables}
+    own = {name: name.lower().replace("_", "-") for name in variables}  # no two keys may be the same
+    return {name: f"http://{value}" if name.endswith("_BASE") else value for name, value in own.items()}
 
 
 def fates(result: Imported) -> dict[str, str]:
