@@ -23,10 +23,11 @@ bench: $(VENV)/base.stamp
 # the versions and hashes that the base install is known to work with, and those of the container image; for all systems
 # and Pythons, so that they may be renewed anywhere
 LOCK = $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
-	--custom-compile-command "make lock" setup.cfg
+	--custom-compile-command "make lock" --upgrade
 lock: $(VENV)/release.stamp
-	$(LOCK) --upgrade --output-file requirements.txt
-	$(LOCK) --extra redis --constraints requirements.txt --upgrade --output-file deploy/requirements.txt
+	$(LOCK) --output-file requirements.txt setup.cfg
+	$(LOCK) --output-file deploy/requirements.txt --extra redis --constraints requirements.txt setup.cfg
+	echo 'setuptools>=77' | $(LOCK) --output-file deploy/build-requirements.txt -
 
 # a real base install of what is locked, nothing built and nothing unhashed, and what it consists of (CycloneDX)
 SBOM = build/sbom
