@@ -15,6 +15,7 @@ import orjson
 
 log = logging.getLogger("mooltiproxy.workers")
 
+UNEXPECTED = "unexpected error while answering another process"
 RESULT, FAILURE = "=", "!"
 HEAD = 4
 """Bytes of the length, the most significant first."""
@@ -127,7 +128,12 @@ class Link(asyncio.Protocol):
         if what in (RESULT, FAILURE):
             self._answered(what, number, words[0])
             return
-        result = self._handlers[what](*words)
+        try:
+            result = self._handlers[what](*words)
+        except Exception as error:
+            log.exception(UNEXPECTED)
+            self._failed(number, error)
+            return
         if isinstance(result, Coroutine):
             task = asyncio.ensure_future(self._answer(number, result))
             self._answering.add(task)
@@ -141,8 +147,11 @@ class Link(asyncio.Protocol):
         except Refused as reason:
             self._send([FAILURE, number, str(reason)])
         except Exception as error:
-            log.exception("unexpected error while answering another process")
-            self._send([FAILURE, number, f"unexpected error: {type(error).__name__}"])
+            log.exception(UNEXPECTED)
+            self._failed(number, error)
+
+    def _failed(self, number: int, error: Exception) -> None:
+        self._send([FAILURE, number, f"unexpected error: {type(error).__name__}"])
 
     def _answered(self, what: str, number: int, word: Any) -> None:
         answer = self._asked.get(number)

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from itertools import chain
 from typing import Any
@@ -172,7 +173,7 @@ class Supervisor:
             async with self._changing:
                 if child.generation != self._generation:
                     await self._prepare(child, self._inputs)
-                    self._commit(child)
+                    await self._commit(child)
                 child.serves = True
         except Refused as reason:
             await child.kill()
@@ -243,8 +244,7 @@ class Supervisor:
             self._bans.configure(config.cerbere)
             self._session.trust(contexts)
             self._engines.configure(config)
-            for child in children:
-                self._commit(child)
+            await asyncio.gather(*(self._commit(child) for child in children))
             self._watcher.watch(list(watched_sources(config, self.reload)))
             self._watcher.seen(stamps)
         return reloaded(before, config)
@@ -259,9 +259,12 @@ class Supervisor:
         except TimeoutError:
             raise Refused(f"worker process {child.pid} does not answer") from None
 
-    def _commit(self, child: Child) -> None:
+    async def _commit(self, child: Child) -> None:
+        """Have a worker put in force what it has read; one that ends meanwhile has a successor."""
         child.generation = self._generation
-        child.link.tell("commit")
+        with suppress(Gone, TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                await child.link.ask("commit")
 
     # What all workers share.
 

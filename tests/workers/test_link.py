@@ -56,6 +56,15 @@ async def test_a_coroutine_answers_later_than_what_comes_after_it() -> None:
         assert await asked == "slow"
 
 
+async def test_a_handler_that_fails_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    async with linked({"divide": lambda number: 1 / number}) as (link, _):
+        link.tell("divide", 0)
+        with pytest.raises(Refused, match="ZeroDivisionError"):
+            await link.ask("divide", 0)
+        assert await link.ask("divide", 2) == 0.5
+    assert caplog.text.count("unexpected error") == 2
+
+
 async def test_a_refusal_says_why_and_a_fault_does_not(caplog: pytest.LogCaptureFixture) -> None:
     async with linked({"refuse": refusing, "fail": failing}) as (link, _):
         with pytest.raises(Refused, match="not today"):

@@ -239,6 +239,20 @@ def test_workers_serve_with_tls(toy: Toy, tmp_path: Path) -> None:
                 assert got(connection, "/info")[0] == 200
 
 
+def test_one_process_imports_nothing_of_this(toy: Toy, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "import sys\n"
+        "from aiohttp import web\n"
+        "async def told(request, handler):\n"
+        "    return web.Response(text=' '.join(name for name in sys.modules if 'mooltiproxy.workers' in name))\n"
+    )
+    config = configuration(toy, middlewares=["own:told", "routing", "mapping"], system={"workers": 1})
+    with running_proxy(tmp_path, config) as running:
+        with closing(HTTPConnection("127.0.0.1", running.port)) as connection:
+            assert got(connection, "/") == (200, b"")
+        assert not workers(running)
+
+
 def test_a_port_in_use_is_one_line_and_exit_code_3(toy: Toy, tmp_path: Path) -> None:
     with running_proxy(tmp_path, configuration(toy)) as running:
         again = tmp_path / "again"
