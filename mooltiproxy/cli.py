@@ -187,10 +187,17 @@ def _add_selftest(commands: Any) -> None:
 
 
 def _add_key(commands: Any) -> None:
-    parser = commands.add_parser("key", help="make a key for a client", description="Make a key for a client.")
+    text = "make keys for clients, list them, take them back"
+    parser = commands.add_parser("key", help=text, description=f"{text.capitalize()}.")
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     new = _add(actions, "new", "print a new key, and its entry for `keys:`", _key_new)
-    new.add_argument("name", metavar="NAME", help="whose key it is; the log shows this name")
+    new.add_argument("--write", action="store_true", help="write the entry into the file, and have the proxy reload")
+    listing = _add(actions, "list", "show whose keys there are and what each may do", _key_list)
+    listing.add_argument("--config", type=Path, default=CONFIG_FILE, metavar="FILE", help="(./config.yaml)")
+    revoking = _add(actions, "revoke", "take a key out of its file, and have the proxy reload", _key_revoke)
+    for action in (new, revoking):
+        _add_place(action)
+        action.add_argument("name", metavar="NAME", help="whose key it is; the log shows this name")
 
 
 def _add_import(commands: Any) -> None:
@@ -411,9 +418,55 @@ def _key_new(options: argparse.Namespace) -> int:
     from mooltiproxy.keys import hash_of, new_key
 
     key = new_key()
-    print(f"The key, shown this once:\n\n    {key}\n\nIts entry in the configuration:\n\nkeys:")
-    print(f'  {options.name}: {{hash: "{hash_of(key)}"}}')
+    entry = f'{{hash: "{hash_of(key)}"}}'
+    if options.write:
+        from mooltiproxy.key_command import add
+
+        add(options.config or CONFIG_FILE, options.name, entry)
+    print(f"The key, shown this once:\n\n    {key}\n")
+    if options.write:
+        print(f"wrote its entry into {options.config or CONFIG_FILE}")
+        _have_reloaded(options)
+    else:
+        print(f"Its entry in the configuration:\n\nkeys:\n  {options.name}: {entry}")
     return OK
+
+
+def _key_list(options: argparse.Namespace) -> int:
+    from mooltiproxy.config.load import load
+    from mooltiproxy.key_command import rows
+
+    _print_table(rows(load(options.config)))
+    return OK
+
+
+def _key_revoke(options: argparse.Namespace) -> int:
+    from mooltiproxy.key_command import revoke
+
+    file = options.config or CONFIG_FILE
+    entry = revoke(file, options.name)
+    print(f"took {options.name} out of {entry.file}")
+    if entry.file == file:
+        _have_reloaded(options)
+    else:
+        print("a proxy that runs takes that up within three seconds")
+    return OK
+
+
+def _have_reloaded(options: argparse.Namespace) -> None:
+    """Have the running proxy take up what was written, or say how that is done."""
+    from mooltiproxy.key_command import have_reloaded
+    from mooltiproxy.running import CannotAsk
+
+    try:
+        proxy = _running(options)
+        changes = have_reloaded(proxy)
+    except (CannotAsk, ConfigError) as reason:
+        print(f"a proxy that runs does not know that yet: send its process SIGHUP\n{reason}", file=sys.stderr)
+        return
+    print(f"the proxy at {proxy.url} has reloaded:")
+    for line in changes:
+        print(f"  {line}")
 
 
 def _cert_new(options: argparse.Namespace) -> int:
