@@ -2,6 +2,16 @@
 
 import fcntl
 import os
+import tempfile
+from typing import BinaryIO
+
+
+def new_lock() -> BinaryIO:
+    """A file to lock that nobody else knows; in memory where that is possible, since a container may have no folder to
+    write to."""
+    if hasattr(os, "memfd_create"):
+        return open(os.memfd_create("mooltiproxy-output"), "wb")
+    return tempfile.TemporaryFile()
 
 
 class SharedOutput:

@@ -5,7 +5,6 @@ import asyncio
 import logging
 import signal
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -38,6 +37,7 @@ from mooltiproxy.workers.child import Child
 from mooltiproxy.workers.desk import Desk
 from mooltiproxy.workers.engines import written
 from mooltiproxy.workers.link import Gone, Handler, Refused
+from mooltiproxy.workers.output import new_lock
 from mooltiproxy.workers.sockets import Listening, abandon, listening
 
 log = logging.getLogger("mooltiproxy")
@@ -92,7 +92,7 @@ class Supervisor:
         self._names = _engines_of(config)
         self._origins: dict[str, Origin] = {}
         self._bans = Bans(config.cerbere)
-        self._lock = tempfile.TemporaryFile()
+        self._lock = new_lock()
         self._sockets: list[Listening] = []
         self._children: set[Child] = set()
         self._stop = asyncio.Event()

@@ -3,12 +3,11 @@
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
 
-from mooltiproxy.workers.output import SharedOutput
+from mooltiproxy.workers.output import SharedOutput, new_lock
 
 LINES, LONG = 100, 200_000
 WRITER = f"""
@@ -24,7 +23,7 @@ for _ in range({LINES}):
 def test_lines_of_several_processes_stay_whole_in_a_pipe_however_long_they_are() -> None:
     starting, start = os.pipe()
     reading, writing = os.pipe()
-    with tempfile.TemporaryFile() as lock, open(reading, "rb") as pipe:
+    with new_lock() as lock, open(reading, "rb") as pipe:
         writers = [
             subprocess.Popen(
                 [sys.executable, "-c", WRITER, str(lock.fileno()), letter],
@@ -47,7 +46,7 @@ def test_lines_of_several_processes_stay_whole_in_a_pipe_however_long_they_are()
 def test_a_closed_pipe_is_an_error_and_leaves_the_lock_free() -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    with tempfile.TemporaryFile() as lock, open(writing, "wb"):
+    with new_lock() as lock, open(writing, "wb"):
         for _ in range(2):
             with pytest.raises(BrokenPipeError):
                 SharedOutput(writing, lock.fileno()).write("a line\n")
