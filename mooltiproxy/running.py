@@ -100,6 +100,10 @@ def refusal(proxy: Proxy, what: str, status: int, said: bytes) -> CannotAsk:
     """What an answer means that is none."""
     if status == 401:
         return CannotAsk(f"{proxy.url} does not take the key: set {KEY} to the one that it was started with")
+    if status == 403 and "banned" in message(said):
+        return CannotAsk(
+            f"{proxy.url} has banned the address that this is asked from: put it on `cerbere.whitelist` and reload"
+        )
     if status == 403:
         return CannotAsk(
             f"{proxy.url}: {what} shown to its master key, or one with `admin`, and {KEY} is none of these"

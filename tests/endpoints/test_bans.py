@@ -77,5 +77,8 @@ async def test_the_command_asks_the_running_proxy(
         assert (await ran("lift", "192.0.2.1"))[1] == "address ends in times 2001:db8::/64 never 1"
         code, _, wrong = await ran("lift", "192.0.2.1")
         assert (code, wrong) == (1, f"{running.url} answered 404: this address is not banned\n")
+        running.server._bans.add("127.0.0.1", 60)
+        assert "has banned the address that this is asked from" in (await ran("list"))[2]
+        running.server._bans.lift("127.0.0.1")
         monkeypatch.setenv("MOOLTIPROXY_KEY", "wrong")
         assert "does not take the key" in (await ran("list"))[2]
