@@ -12,8 +12,10 @@ MooltiError
     ├── SlowClient           408
     ├── TooLarge             413
     ├── UnsupportedMedia     415
+    ├── RateLimited          429  one of `limits:` has nothing left
     ├── InternalError        500  us
     ├── StoreUnavailable     503  the store that limits are counted in
+    ├── Crowded              503  too many wait for a target with `concurrent:`
     └── UpstreamError        502  the target
         ├── EndpointMissing      404  it does not have this path
         ├── UpstreamBroken       502  it spoke garbage or broke off
@@ -129,6 +131,16 @@ class UnsupportedMedia(ProxyError):
     status = 415
 
 
+class RateLimited(ProxyError):
+    """A limit of the key, the address or the model has nothing left; `retry_after` is None where it never will."""
+
+    status = 429
+
+    def __init__(self, message: str, retry_after: int | None, code: str | None = None) -> None:
+        super().__init__(message, code=code)
+        self.retry_after = retry_after
+
+
 class InternalError(ProxyError):
     """A fault of ours or of a user's function; the log has the details, the client does not."""
 
@@ -140,6 +152,13 @@ class StoreUnavailable(ProxyError):
 
     status = 503
     retry_after = 1
+
+
+class Crowded(ProxyError):
+    """The target answers as many requests as it may, and too many wait, or this one has waited too long."""
+
+    status = 503
+    retry_after = 5
 
 
 class UpstreamError(ProxyError):

@@ -9,6 +9,7 @@ from aiohttp import StreamReader, web
 
 from mooltiproxy.config.model import Key
 from mooltiproxy.errors import BadRequest, ProxyError, SlowClient, TooLarge
+from mooltiproxy.keys import MASTER
 from mooltiproxy.mapping.translate import Translated
 from mooltiproxy.routing import Route
 
@@ -43,6 +44,22 @@ class Begun(Protocol):
         """End it with this error, in the way of the client's API."""
 
 
+class Meter(Protocol):
+    """What finds in an answer of a target how many tokens it has taken. Nothing here raises."""
+
+    hides_usage: bool
+    """Whether the event that tells them was asked for by the proxy, and is not for the client."""
+
+    def begin(self, status: int, media_type: str, fields: Mapping[str, str]) -> None:
+        """An answer begins; what was seen of another one does not count."""
+
+    def feed(self, data: bytes) -> bytes:
+        """Look at bytes of its body; gives those that are for the client."""
+
+    def end(self) -> bytes:
+        """The answer is complete; gives what was held back."""
+
+
 @dataclass(slots=True)
 class Exchange:
     """One request and its answer."""
@@ -60,8 +77,11 @@ class Exchange:
     key: Key | None = None  # bearer_auth: the key of `keys:`, or the master key
     route: Route | None = None  # routing
     translated: Translated | None = None  # mapping: the body to send and how to read its answer
+    was_sent: bool = False  # forwarder: something of it may have reached the target
     held: Translated | None = None  # forwarder: how a stream that passes is kept awake until its server has started
     begun: Begun | None = None  # forwarder: what is to be gone on with where another place is asked
+    meter: Meter | None = None  # limits: what counts the tokens of its answer
+    limits_told: frozenset[bytes] = frozenset()  # limits: fields about limits that are the proxy's to tell
     watch: Callable[[bytes], None] | None = None  # mapping: logs the pieces of an answer that passes untouched
     dropped: tuple[str, ...] = ()  # mapping: what the target could not be told
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)  # anyone: headers for whatever answer is sent
@@ -77,6 +97,11 @@ class Exchange:
         of_target = self.route.target.losses if self.route else {}
         return {**of_target, **self.key.losses} if self.key and self.key.losses else of_target
 
+    @property
+    def who(self) -> str:
+        """By whose name limits and places count: the key's, or the address of who has the master key."""
+        return self.address if self.key is None or self.key.name == MASTER else self.key.name
+
     async def body(self) -> bytes:
         """The whole request body; raises TooLarge, SlowClient, BadRequest (broken framing)."""
         if self._body is None:
@@ -85,6 +110,12 @@ class Exchange:
                 self._body = content.read_nowait()  # all of it has arrived already: the common case
             else:
                 self._body = b"".join([part async for part in self.body_parts()])
+        return self._body
+
+    @property
+    def whole_body(self) -> bytes:
+        """The body, which was read already."""
+        assert self._body is not None
         return self._body
 
     def replace_body(self, body: bytes) -> None:

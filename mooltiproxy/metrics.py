@@ -14,14 +14,17 @@ class Metrics:
 
     `faults` are counted by target, by whether the answer was `repaired` or `refused`, and by what was wrong; `dropped`
     by target and class of `losses:`; `starts` of model servers by name and whether they got `ready`, `failed`, or
-    `crashed` later; models that a server with an API let go of are `lost`. Nothing of a request is a label: what
-    clients write must not grow the memory.
+    `crashed` later; models that a server with an API let go of are `lost`. Requests that were refused for a limit are
+    `limited`, those over a soft one `over_soft`, by whose limit it is (`key`, `ip`, `model`) and of what it counts.
+    Nothing of a request is a label: what clients write must not grow the memory.
     """
 
     def __init__(self) -> None:
         self.faults: Counter[tuple[str, str, str]] = Counter()
         self.dropped: Counter[tuple[str, str]] = Counter()
         self.starts: Counter[tuple[str, str]] = Counter()
+        self.limited: Counter[tuple[str, str]] = Counter()
+        self.over_soft: Counter[tuple[str, str]] = Counter()
 
     async def whole(self) -> "Metrics":
         """The counts of this moment of the whole proxy, for another thread."""

@@ -48,6 +48,7 @@ def plan(before: Config, after: Config) -> list[str]:
 def _lines(before: Config, after: Config) -> Iterator[Line]:
     yield from _system(before, after)
     yield from _section("cerbere", before.cerbere, after.cerbere)
+    yield from _section("limits", before.limits, after.limits)
     yield from _section("rest", {"prefix": before.rest_prefix}, {"prefix": after.rest_prefix})
     yield from _middlewares(before.middlewares, after.middlewares)
     yield from _section("targets", {"default": before.default_target}, {"default": after.default_target})

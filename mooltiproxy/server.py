@@ -24,6 +24,11 @@ from mooltiproxy.engines.gates import gates
 from mooltiproxy.engines.owner import Engines
 from mooltiproxy.errors import ConfigError, Problem
 from mooltiproxy.keyring import Keyring
+from mooltiproxy.limits.gates import Queues
+from mooltiproxy.limits.ledger import Counts
+from mooltiproxy.limits.rules import RuleBook
+from mooltiproxy.limits.slots import Slots
+from mooltiproxy.limits.telling import Teller
 from mooltiproxy.listener import Current, Listener
 from mooltiproxy.metrics import Metrics
 from mooltiproxy.middlewares import Parts, build_chain
@@ -107,6 +112,8 @@ class Server:
         self._log = AccessLog(shared.output if shared else sys.stdout)
         self._metrics = shared.metrics if shared else Metrics()
         self._engines: Access = shared.engines if shared else Engines(self._session, self._metrics)
+        self._counts = Counts(self._store, Slots(), Teller(self._metrics))
+        self._queues = Queues()
         self._given = shared.sockets if shared else ()
         self._sockets: list[asyncio.Server] = []
         self._live = Live(self._session)
@@ -159,12 +166,25 @@ class Server:
         keyring, contexts = Keyring(config), contexts_of(config.targets)
         router = Router(config, self._live.names)
         catalogue = Catalogue(config, self._live, self._engines)
-        before = gates(config, self._engines)
+        before = self._queues.gates(config, gates(config, self._engines))
         forwarder = Forwarder(config, self._session, router.dialect_of, self._metrics, before)
         attachments = AttachmentFetcher(self._session, allow_private=config.system.private_images)
         templates = TemplateFetcher(self._session, config)
         own = endpoints(config, self._metrics, self._engines, self._reload_all, self._bans, self._store)
-        parts = Parts(config, keyring, router, catalogue, self._bans, self._log, own, OPEN, attachments, templates)
+        parts = Parts(
+            config,
+            keyring,
+            router,
+            catalogue,
+            self._bans,
+            self._log,
+            own,
+            OPEN,
+            attachments,
+            templates,
+            RuleBook(config),
+            self._counts,
+        )
         current = Current(build_chain(parts, forwarder.forward), router, config.system.max_body)
         return _Made(config, current, catalogue, keyring, contexts)
 
@@ -184,6 +204,7 @@ class Server:
         config = self._config = made.config
         self._engines.configure(config)
         self._bans.configure(config.cerbere)
+        self._queues.configure(config)
         self._session.trust(made.contexts)
         self._live.configure(made.catalogue.sources.values())
         self._watcher.watch(list(self._watched(made)))

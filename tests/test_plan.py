@@ -230,7 +230,7 @@ def test_prompts_of_the_library_are_compared() -> None:
 
 def test_no_part_of_a_configuration_is_left_out() -> None:
     compared = {"targets", "default_target", "system", "cerbere", "keys", "models", "library", "rest_prefix"}
-    compared |= {"templates", "middlewares", "file_keys"}
+    compared |= {"templates", "middlewares", "file_keys", "limits"}
     about_the_file = {"registry", "folder", "file", "warnings", "keys_file", "sources"}
     assert {one.name for one in dataclasses.fields(Config)} == compared | about_the_file
 

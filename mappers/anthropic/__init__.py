@@ -3,13 +3,15 @@
 `GET /v1/models` is a path of OpenAI's API as well: clients of this one are known by their `anthropic-version`.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from mooltiproxy.errors import ProxyError
 from mooltiproxy.mapping.dialect import Dialect
+from mooltiproxy.mapping.neutral import Usage
 from mooltiproxy.mapping.upstream_errors import CONTEXT_OVERFLOW
 
-from . import messages, models
+from . import common, messages, models
 
 TOO_LONG = "prompt is too long"
 """The words by which clients know that they must shorten the conversation."""
@@ -40,6 +42,14 @@ def write_error(error: ProxyError, request_id: str) -> dict[str, Any]:
     return {"type": "error", "error": body, "request_id": request_id}
 
 
+def read_usage(told: Any, fields: Mapping[str, str]) -> Usage | None:
+    """What an answer or an event tells of tokens: the first has those of the prompt, the last but one all others."""
+    if not isinstance(told, dict):
+        return None
+    inner = told.get("message")
+    return common.read_usage(inner.get("usage") if isinstance(inner, dict) else told.get("usage"))
+
+
 def _lists_models(status: int, body: Any) -> bool:
     """Whether an answer to GET /v1/models is one of this API's, if only its refusal."""
     if status >= 400:
@@ -54,6 +64,7 @@ dialect = Dialect(
     endpoints=(messages.endpoint, messages.count_endpoint, models.list_endpoint, models.one_endpoint),
     write_error=write_error,
     write_stream_error=write_error,
+    read_usage=read_usage,
     probe=("/v1/models", _lists_models),
     sign="anthropic-version",
     other_paths=frozenset(["/v1/messages/batches", "/messages/batches"]),

@@ -1,14 +1,16 @@
 """Google's Gemini API (ai.google.dev/api, generativelanguage v1beta, of November 2026)."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from mooltiproxy.errors import ProxyError
 from mooltiproxy.mapping.dialect import Dialect, Endpoint
 from mooltiproxy.mapping.forms import Conversation, Form
+from mooltiproxy.mapping.neutral import Usage
 
-from . import count, embeddings, models
+from . import common, count, embeddings, models
 from .read_answer import Reader, read_answer
 from .read_request import read_request, read_stream_request
 from .write_answer import Writer, write_answer
@@ -43,6 +45,15 @@ def write_error(error: ProxyError, request_id: str) -> dict[str, Any]:
         details.append({"@type": f"{_TYPE}RetryInfo", "retryDelay": f"{error.retry_after}s"})
     status = _STATUS.get(error.status, other)
     return {"error": {"code": error.status, "message": str(error), "status": status, "details": details}}
+
+
+def read_usage(told: Any, fields: Mapping[str, str]) -> Usage | None:
+    """What an answer, an event, or a stream that is one array tells of tokens: the last word counts."""
+    events = told if isinstance(told, list) else [told]
+    found = (
+        event["usageMetadata"] for event in reversed(events) if isinstance(event, dict) and "usageMetadata" in event
+    )
+    return common.read_usage(next(found, None))
 
 
 def _lists_models(status: int, body: Any) -> bool:
@@ -178,6 +189,9 @@ dialect = Dialect(
     endpoints=(chat, chat_stream, count_tokens, embed_batch, embed, list_models, get_model),
     write_error=write_error,
     write_stream_error=write_error,
+    limit_style="general",
+    usage_mark=b'"usageMetadata"',
+    read_usage=read_usage,
     key_field="x-goog-api-key",
     key_prefix="",
     probe=("/v1beta/models", _lists_models),

@@ -6,12 +6,14 @@ nanoseconds. An empty conversation or prompt, which loads or unloads a model, is
 APIs.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from mooltiproxy.errors import ProxyError
 from mooltiproxy.mapping.dialect import Dialect, Reply
+from mooltiproxy.mapping.neutral import Usage
 
-from . import chat, embed, generate, models
+from . import chat, embed, generate, lines, models
 
 VERSION = "0.33.3"
 """The release whose API this is. Clients look at it to decide what they may ask: it belongs to this module, not to the
@@ -21,6 +23,12 @@ target."""
 def write_error(error: ProxyError, request_id: str) -> dict[str, Any]:
     """The body of an error answer and the last line of a stream that fails; the id has its place in a header only."""
     return {"error": str(error)}
+
+
+def read_usage(told: Any, fields: Mapping[str, str]) -> Usage | None:
+    """What an answer or the last line of a stream tells of tokens."""
+    has_counts = isinstance(told, dict) and ("eval_count" in told or "prompt_eval_count" in told)
+    return lines.read_usage(told) if has_counts else None
 
 
 def _tells_version(status: int, body: Any) -> bool:
@@ -43,6 +51,9 @@ dialect = Dialect(
     ),
     write_error=write_error,
     write_stream_error=write_error,
+    limit_style="general",
+    usage_mark=b'eval_count"',
+    read_usage=read_usage,
     probe=("/api/version", _tells_version),
     other_paths=frozenset(["/api/version"]),
     has_tags=True,

@@ -1,12 +1,14 @@
 """OpenAI's API (platform.openai.com/docs/api-reference, November 2026): chat completions, Responses, legacy
 completions, token counts, embeddings and models."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from mooltiproxy.errors import ProxyError
 from mooltiproxy.mapping.dialect import Dialect
+from mooltiproxy.mapping.neutral import Usage
 
-from . import chat, completions, count, embeddings, models, responses
+from . import chat, common, completions, count, embeddings, models, responses, responses_reader
 
 _API_PATHS = (
     "/moderations",
@@ -38,6 +40,17 @@ def write_error(error: ProxyError, request_id: str) -> dict[str, Any]:
     }
 
 
+def read_usage(told: Any, fields: Mapping[str, str]) -> Usage | None:
+    """What an answer, a chunk or an event of Responses tells of tokens."""
+    if not isinstance(told, dict):
+        return None
+    inner = told.get("response")
+    value = inner.get("usage") if isinstance(inner, dict) else told.get("usage")
+    if isinstance(value, dict) and "input_tokens" in value:
+        return responses_reader.read_usage(value)
+    return common.read_usage(value)
+
+
 def _lists_models(status: int, body: Any) -> bool:
     """Whether an answer to GET /v1/models is one of this API's, if only the wish for a key."""
     if status in (401, 403):
@@ -61,6 +74,7 @@ dialect = Dialect(
     ),
     write_error=write_error,
     write_stream_error=write_error,
+    read_usage=read_usage,
     probe=("/v1/models", _lists_models),
     other_paths=frozenset(
         [*(base + path for path in _API_PATHS for base in ("/v1", "")), *_SERVER_PATHS],

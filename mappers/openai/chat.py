@@ -40,6 +40,7 @@ from .chat_stream import (
 from .common import (
     NAMES,
     PLACES,
+    USAGE_FLAG,
     head,
     is_vendor,
     read_choices,
@@ -308,6 +309,7 @@ FORM = Form(
     },
     own="",
     conversation=Conversation(),
+    usage=USAGE_FLAG,
 )
 
 endpoint = Endpoint(

@@ -37,6 +37,8 @@ PLACES: dict[str, tuple[str, ...]] = {
 }
 """Where both endpoints say what can be set for a model."""
 
+USAGE_FLAG = "stream_options.include_usage"
+
 
 def read_sampling(fields: Fields) -> Sampling:
     """The sampling fields that both endpoints share, those of local servers included; raises BadRequest."""

@@ -25,6 +25,7 @@ from mooltiproxy.mapping.stops import StopCutter, cut_at_stop
 
 from .common import (
     PLACES,
+    USAGE_FLAG,
     head,
     read_choices,
     read_finish,
@@ -254,5 +255,5 @@ endpoint = Endpoint(
     stream_reader=TextReader,
     stream_writer=TextWriter,
     takes_formats=False,
-    form=Form(places={**PLACES, "logprobs": ("logprobs",), "top_logprobs": ("logprobs",)}, own=""),
+    form=Form(places={**PLACES, "logprobs": ("logprobs",), "top_logprobs": ("logprobs",)}, own="", usage=USAGE_FLAG),
 )

@@ -238,7 +238,7 @@ class ResponseReader:
             rest = self._cutter.flush()
             events += [TextDelta(rest)] if rest else []
             events.append(Finish(self._reason(response, status)))
-        usage = _read_usage(response.get("usage"))
+        usage = read_usage(response.get("usage"))
         return [*events, UsageReport(usage)] if usage else events
 
     def _reason(self, response: Mapping[str, Any], status: str) -> FinishReason:
@@ -255,7 +255,8 @@ def _failure(error: Mapping[str, Any]) -> Failure:
     return Failure(failure.message, _STATUS.get(failure.code or "", failure.status), failure.code)
 
 
-def _read_usage(value: Any) -> Usage | None:
+def read_usage(value: Any) -> Usage | None:
+    """A target's usage object; None where there is none."""
     if not isinstance(value, dict):
         return None
     return Usage(

@@ -5,15 +5,18 @@ same requests, streams by their `stream`, answers whole in a list, and repeats t
 told otherwise.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from mooltiproxy.errors import ProxyError
 from mooltiproxy.mapping.dialect import Dialect, Endpoint
 from mooltiproxy.mapping.forms import Form
+from mooltiproxy.mapping.neutral import Request, Usage
 
 from . import info
 from .answers import read_chat_answer, read_count, read_text_answer, write_answer, write_root_answer
+from .answers import read_usage as usage_of_details
 from .reading import read_request, read_root_request, read_stream_request
 from .stream import Writer, chat_reader, text_reader
 from .writing import write_chat_request, write_count_request, write_text_request
@@ -24,6 +27,13 @@ _ERROR_TYPES = {400: "validation", 422: "validation", 424: "generation", 429: "o
 def write_error(error: ProxyError, request_id: str) -> dict[str, Any]:
     """The body of an error answer; the id has its place in a header only."""
     return {"error": str(error), "error_type": _ERROR_TYPES.get(error.status, "incomplete_generation")}
+
+
+def read_usage(told: Any, fields: Mapping[str, str]) -> Usage | None:
+    """What an answer (the whole one of `/` is a list) or the last event of a stream tells of tokens."""
+    whole = told[0] if isinstance(told, list) and told else told
+    details = whole.get("details") if isinstance(whole, dict) else None
+    return usage_of_details(details, Request(answer_fields=fields))
 
 
 _PLACES = {
@@ -94,6 +104,9 @@ dialect = Dialect(
     ),
     write_error=write_error,
     write_stream_error=write_error,
+    limit_style="general",
+    usage_mark=b'"generated_tokens"',
+    read_usage=read_usage,
     probe=("/info", lambda status, body: isinstance(body, dict) and "model_id" in body),
     other_paths=frozenset(
         ["/info", "/health", "/ping", "/metrics", "/tokenize", "/chat_tokenize", "/invocations"],

@@ -8,6 +8,7 @@ from typing import Any
 from mooltiproxy.config import run
 from mooltiproxy.config.document import Document
 from mooltiproxy.config.keys import built_key
+from mooltiproxy.config.limits import built_concurrent, built_limits, built_price
 from mooltiproxy.config.model import (
     PASSTHROUGH,
     Cerbere,
@@ -68,6 +69,7 @@ def build(values: Values, document: Document, known: Known, registry: Registry) 
         keys=tuple(built_key(name, own, known.environ) for name, own in _section(values, "keys").items()),
         keys_file=known.folder / values["keys_file"] if "keys_file" in values else None,
         models={name: _model(name, own, known.library, document) for name, own in models.items()},
+        limits=built_limits(_section(values, "limits"), ""),
         library=known.library or Library(),
         rest_prefix=prefix,
         templates=templates,
@@ -121,6 +123,8 @@ def _model(name: str, values: Values, library: Library | None, document: Documen
         _file_of(name, document),
         values.get("memory"),
         document.files.get(name, {}),
+        built_limits(values.get("limits", {}), name),
+        built_price(values.get("price")),
     )
 
 
@@ -236,6 +240,7 @@ class _Target:
             replies=self._replies() if self._dialects else {},
             run=run.built(self._values["run"], self._folder, self._environ) if "run" in self._values else None,
             tls=self._values.get("tls"),
+            concurrent=built_concurrent(self._values.get("concurrent")),
             written={name: self._values[name] for name in SHAPING if name in self._values},
         )
 

@@ -10,6 +10,7 @@ from typing import Any
 from voluptuous import Invalid
 
 from mooltiproxy.config.document import Document, plain_document
+from mooltiproxy.config.limits import built_limits
 from mooltiproxy.config.model import Config, Key
 from mooltiproxy.config.shapes import Where
 from mooltiproxy.config.validators import key as key_word
@@ -40,6 +41,7 @@ def built_key(name: str, values: Mapping[str, Any], environ: Mapping[str, str]) 
         endpoints=frozenset(values["endpoints"]) if "endpoints" in values else None,
         expires=values.get("expires"),
         certificate=values.get("certificate"),
+        limits=built_limits(values.get("limits", {}), name),
     )
 
 

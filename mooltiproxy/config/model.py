@@ -88,6 +88,62 @@ class Cerbere:
 
 
 @dataclass(frozen=True, slots=True)
+class Rate:
+    """At most `amount` of something within `seconds`."""
+
+    amount: float
+    seconds: float
+
+
+Rates = Mapping[str, tuple[Rate, ...]]
+"""By what is counted: `requests`, `tokens` or `cost`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`limits:` of the file, of a key or of a model. What is over a rate of `hard` is refused, over one of `soft` told.
+
+    `concurrent` is how many requests are answered at a time. `per` is for whom each counter is: a `key`, an address
+    (`ip`), or None where that is not said. `name` is what the counters are called by: the entry that has the limits.
+    """
+
+    hard: Rates = field(default_factory=dict)
+    soft: Rates = field(default_factory=dict)
+    concurrent: int | None = None
+    per: str | None = None
+    name: str = ""
+    usage: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.hard or self.soft or self.concurrent)
+
+
+NO_LIMITS = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """Money for a million tokens."""
+
+    input: float = 0.0
+    output: float = 0.0
+
+    def cost(self, tokens_in: float, tokens_out: float) -> float:
+        """What these cost."""
+        return (tokens_in * self.input + tokens_out * self.output) / 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Concurrent:
+    """`concurrent:` of a target: `most` requests are asked at a time, `max_waiting` more wait, each `max_wait` seconds
+    at the longest."""
+
+    most: int
+    max_waiting: int = 512
+    max_wait: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
 class MappingEntry:
     """One client path of a target: the path asked there (below the target's url) and the translation, if any.
 
@@ -185,6 +241,7 @@ class Target:
     replies: Mapping[str, Reply] = field(default_factory=dict)
     run: Run | None = None
     tls: TargetTLS | None = None
+    concurrent: Concurrent | None = None
     written: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
@@ -205,6 +262,8 @@ class Model:
     file: Path | None = None
     memory: Mapping[str, int] | None = None
     told: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
+    limits: Limits = NO_LIMITS
+    price: Price | None = None
 
     @property
     def is_pattern(self) -> bool:
@@ -226,6 +285,7 @@ class Key:
     targets: frozenset[str] | None = None
     losses: Mapping[str, str] = field(default_factory=dict)
     is_admin: bool = False
+    limits: Limits = NO_LIMITS
     models: tuple[str, ...] | None = None
     endpoints: frozenset[str] | None = None
     expires: float | None = None
@@ -275,6 +335,7 @@ class Config:
     keys_file: Path | None = None
     file_keys: tuple[Key, ...] = ()
     models: Mapping[str, Model] = field(default_factory=dict)
+    limits: Limits = NO_LIMITS
     library: Library = field(default_factory=Library)
     rest_prefix: str | None = None
     templates: Mapping[str, Mapping[str, str] | ChatTemplate] = field(default_factory=dict)

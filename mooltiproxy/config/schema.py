@@ -10,6 +10,7 @@ from typing import Any
 
 from voluptuous import Invalid, Marker, MultipleInvalid, Optional, Required
 
+from mooltiproxy.config.limits import concurrent, limits, price, whole_limits
 from mooltiproxy.config.model import TLS
 from mooltiproxy.config.options import model_name, options, position
 from mooltiproxy.config.pairs import fitting_pairs, names_one_way
@@ -54,7 +55,7 @@ from mooltiproxy.mapping import losses
 from mooltiproxy.mapping.dialect import Dialect
 from mooltiproxy.mapping.translate import endpoint_at
 
-MIDDLEWARES = ("access_log", "security_headers", "cors", "ip_rules", "bearer_auth", "routing", "mapping")
+MIDDLEWARES = ("access_log", "security_headers", "cors", "ip_rules", "bearer_auth", "rate_limit", "routing", "mapping")
 """The built-in middlewares in their default order."""
 
 _CERTIFICATES = {"cert": "certificates/cert.pem", "key": "certificates/key.pem"}
@@ -97,6 +98,7 @@ def schema(known: Known) -> Section:
                     ): one_of("target", known.targets)
                 },
             ),
+            Optional("limits", description="What each key, or each address, may use"): whole_limits(),
             Optional("keys", description="Keys of clients beside the master key, by name"): Entries(
                 key_name, client_key(known)
             ),
@@ -223,6 +225,7 @@ def target(known: Known) -> Section:
             Optional("run", description="How its server is started, when it is asked"): run(
                 known.folder, variable(known)
             ),
+            Optional("concurrent", description="Requests that it is asked at a time; the others wait"): concurrent(),
             **_rendering(known),
         },
         check=lambda section: is_of_use(section, known),
@@ -248,6 +251,7 @@ def client_key(known: Known) -> Section:
                 one_of("endpoint", known.endpoints)
             ),
             Optional("expires", description="The last day, or the moment with its zone, until which it counts"): expiry,
+            Optional("limits", description="What it may use, before the limits of all keys"): limits(per="key"),
             Optional("losses", description="What translation cannot carry, before what the target says"): loss_policies,
             Optional("admin", description="It may use the proxy's own endpoints, such as /-/status (false)"): flag,
         },
@@ -298,6 +302,8 @@ def model(known: Known) -> Section:
             Optional("prefix", description="Before the words of each message of the user"): piece,
             Optional("suffix", description="Behind them"): piece,
             Optional("inject", description="Messages to put into each conversation"): ListOf(injection()),
+            Optional("limits", description="What all its clients may use"): limits(per="all of them together"),
+            Optional("price", description="What its tokens cost"): price(),
             Optional("memory", description="What its own server takes of system.budget (run.memory)"): sizes,
         },
         check=has_one_prompt,

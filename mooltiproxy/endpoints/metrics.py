@@ -72,6 +72,18 @@ class _Collected:
             yield _plain(
                 "mooltiproxy_store_up", "Whether the store of limits answers this process", int(self._store_is_up)
             )
+        yield _family(
+            "mooltiproxy_limited",
+            "Requests that were refused with 429, by whose limit it was (key, ip, model) and what it counts",
+            ("whose", "of"),
+            self._counted.limited,
+        )
+        yield _family(
+            "mooltiproxy_over_soft_limit",
+            "Requests of which a soft limit was told",
+            ("whose", "of"),
+            self._counted.over_soft,
+        )
         ready = {one.name: one.state is State.READY for one in self._engines}
         yield _gauge("mooltiproxy_engine_ready", "Whether a model server takes requests", ready)
         flying = {one.name: one.in_flight for one in self._engines}

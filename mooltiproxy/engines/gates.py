@@ -40,9 +40,9 @@ class Gate:
         """Stop the engine once its requests are answered; raises NotFound."""
         self._engines.let_go(self._named(model))
 
-    def ask(self, model: str | None, keep_alive: float | None) -> "Pass":
+    def ask(self, model: str | None, keep_alive: float | None, who: str) -> "Pass":
         """A request comes; `keep_alive` are the idle seconds that it wants the engine kept, None if it does not say.
-        Raises NotRunning, NotFound for a model that has no server."""
+        Requests come in their order, whoever asks. Raises NotRunning, NotFound for a model that has no server."""
         ticket = Ticket(self._named(model), keep_alive)
         self._engines.ask(ticket)
         return Pass(self._engines, ticket)

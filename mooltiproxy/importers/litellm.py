@@ -86,7 +86,7 @@ _BARE = (
 """How LiteLLM takes models without a prefix, by how their names begin."""
 
 _POOL = "one server answers for a model: give this one another model_name, or put a load balancer before both"
-_LIMITS = "there are no limits by target or model"
+_LIMITS = "limits are not carried: see `limits` of keys and models, and `concurrent` of targets"
 _COSTS = "costs are not counted"
 _STORE = "there is no database: keys are in the configuration file"
 _LOGS = "there are no callbacks: see the access log and /-/metrics"

@@ -22,7 +22,7 @@ _PRELOAD: Where = ("hooks", "on_startup", "preload")
 _NOT_STARTED = "no server is started here that it could apply to"
 _SIGNS = "while a server starts, streams get signs of life of their API, and no words"
 _LISTING = "models are listed as their servers list them"
-_LIMITS = "there are no limits by model"
+_LIMITS = "limits are not carried: see `limits` of models, and `concurrent` of targets"
 _TIMEOUTS = "`system.timeout` holds for all targets: set it there"
 _STRIP = "fields are set, not taken out: give a value under `overrides` of the model"
 

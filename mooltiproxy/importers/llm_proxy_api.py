@@ -34,7 +34,7 @@ _PROVIDER_REASONS = {
     "id": "targets have names of their own",
     "input_size": "the target counts its tokens, and refuses what is too long",
     "weight": _POOL,
-    "nworkers": "there are no limits by target",
+    "nworkers": "limits are not carried: see `concurrent` of targets",
     "keep_alive": "`run: {engine: ollama}` of the target, with `unload_after` or `pin`, keeps models loaded",
     "tool_calling": "tools are told to every target that its API has them for",
     "is_embedding": "the client's path says what it wants",

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from mooltiproxy.errors import ProxyError
 from mooltiproxy.mapping.forms import Form
-from mooltiproxy.mapping.neutral import Asked, Framing, StreamEvent
+from mooltiproxy.mapping.neutral import Asked, Framing, StreamEvent, Usage
 
 Config = Mapping[str, Any]
 
@@ -33,7 +33,14 @@ Kind = Literal["chat", "text", "embeddings", "count", "models", "model", "runnin
 text), `EmbeddingsRequest` and `EmbeddingsAnswer`, `Request` and `CountAnswer`, `ModelsRequest` and `ModelsAnswer` (all
 models, one that the request names, those that are loaded, and whatever there is as long as the server answers)."""
 
-LimitStyle = Literal["openai", "anthropic"]
+LimitStyle = Literal["openai", "anthropic", "general"]
+"""Whose header fields about limits: OpenAI's, Anthropic's, or OpenAI's with the `RateLimit` of the IETF's draft."""
+
+
+def tells_nothing(told: Any, fields: Mapping[str, str]) -> Usage | None:
+    """Where nothing is known of how an API tells what was used."""
+    return None
+
 
 STAND_INS: Mapping[Kind, tuple[Kind, ...]] = {
     "chat": ("text",),
@@ -161,9 +168,11 @@ class Dialect:
     same path. `replies` are what its clients get, by path, from the proxy itself: at all targets, but for
     those of this dialect where a path is also one of `other_paths`.
     `limit_style` is whose header fields about limits its clients read, and `id_field` is where they look for the
-    request's id, if not in x-request-id. `model_fields` are what its bodies call the model: the first that is there
-    counts. With `has_tags` the tag behind a model's name is part of it, and only `:latest` may be left out. A dialect
-    with `below_prefix` is for clients alone, and only where the configuration names the prefix of its paths.
+    request's id, if not in x-request-id. `read_usage` takes what was used from a parsed answer or event of a stream,
+    and the answer's header fields by lower-case name; bytes without `usage_mark` tell of none. `model_fields` are what
+    its bodies call the model: the first that is there counts. With `has_tags` the tag behind a model's name is part of
+    it, and only `:latest` may be left out. A dialect with `below_prefix` is for clients alone, and only where the
+    configuration names the prefix of its paths.
     """
 
     name: str
@@ -181,6 +190,8 @@ class Dialect:
     sign: str | None = None
     replies: Mapping[str, Reply] = field(default_factory=dict)
     limit_style: LimitStyle = "openai"
+    usage_mark: bytes = b'"usage"'
+    read_usage: Callable[[Any, Mapping[str, str]], Usage | None] = tells_nothing
     id_field: str = ""
     model_fields: tuple[str, ...] = ("model",)
     has_tags: bool = False

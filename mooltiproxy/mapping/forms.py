@@ -40,7 +40,8 @@ class Form:
     `places` are by the names of the neutral form (`Sampling`, `Request`): every place in which a client may say it, or
     a part of it, `.` between the names of nested fields. `own` is below which field its servers take settings that only
     they know ("" for the body itself), None for nowhere. `spellings` are other names of fields of the body.
-    `bare` is a field that makes a conversation a mere text, where it is true.
+    `bare` is a field that makes a conversation a mere text, where it is true. `usage` is the place of a flag without
+    which streams do not tell what was used; with it they do so in an event of its own.
     """
 
     places: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -48,6 +49,7 @@ class Form:
     conversation: Conversation | None = None
     spellings: Mapping[str, str] = field(default_factory=dict)
     bare: str = ""
+    usage: str = ""
 
 
 def value_at(body: Any, place: str) -> Any:

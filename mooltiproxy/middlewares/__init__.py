@@ -16,11 +16,14 @@ from mooltiproxy.catalogue.answers import Catalogue
 from mooltiproxy.config.model import Config
 from mooltiproxy.errors import ConfigError, Problem
 from mooltiproxy.keyring import Keyring
+from mooltiproxy.limits.ledger import Counts
+from mooltiproxy.limits.rules import RuleBook
 from mooltiproxy.middlewares.access_log import AccessLog, access_log
 from mooltiproxy.middlewares.bearer_auth import bearer_auth
 from mooltiproxy.middlewares.cors import cors
 from mooltiproxy.middlewares.ip_rules import ip_rules
 from mooltiproxy.middlewares.mapping import mapping
+from mooltiproxy.middlewares.rate_limit import metered, rate_limit
 from mooltiproxy.middlewares.routing import routing
 from mooltiproxy.middlewares.security_headers import security_headers
 from mooltiproxy.routing import Router
@@ -45,6 +48,8 @@ class Parts:
     open_paths: Collection[str]
     attachments: AttachmentFetcher
     templates: TemplateFetcher
+    rules: RuleBook
+    counts: Counts
 
 
 MIDDLEWARES: dict[str, Callable[[Parts], Middleware]] = {
@@ -53,15 +58,19 @@ MIDDLEWARES: dict[str, Callable[[Parts], Middleware]] = {
     "cors": lambda parts: cors(parts.config.system.cors),
     "ip_rules": lambda parts: ip_rules(parts.config, parts.bans, parts.router, parts.endpoints),
     "bearer_auth": lambda parts: bearer_auth(parts.keyring, parts.bans, parts.router, parts.open_paths),
+    "rate_limit": lambda parts: rate_limit(parts.rules, parts.counts, parts.router, parts.open_paths),
     "routing": lambda parts: routing(parts.router, parts.catalogue, parts.endpoints),
     "mapping": lambda parts: mapping(parts.config, parts.attachments.fetch, parts.templates.fetch),
 }
 
 
 def build_chain(parts: Parts, forward: Handler) -> Handler:
-    """The chain as one handler: the first name of `middlewares:` is outermost, the forwarder is the end."""
-    handler = forward
+    """The chain as one handler: the first name of `middlewares:` is outermost, the forwarder is the end, behind what
+    counts tokens."""
+    handler = metered(parts.config, parts.rules, parts.counts, parts.router, forward)
     for name in reversed(parts.config.middlewares):
+        if name == "rate_limit" and not parts.rules.has_clients:
+            continue  # it has nothing to count
         factory = MIDDLEWARES.get(name)
         middleware = factory(parts) if factory else _users_own(parts.config.folder, name)
         handler = _bound(middleware, handler)

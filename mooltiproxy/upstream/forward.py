@@ -43,7 +43,7 @@ class Forwarder:
         metrics: Metrics,
         gates: Mapping[str, Gate],
     ) -> None:
-        """`gates` are those of the targets whose servers the proxy starts itself, by the target's name."""
+        """`gates` are those of the targets at which requests may have to wait, by the target's name."""
         self._plans = {
             (target.name, _name(entry.dialect)): Plan.of(target, entry.dialect)
             for target in config.targets.values()
@@ -103,7 +103,7 @@ class Forwarder:
         if reply is not None and keep_alive == 0:
             gate.unload(model)
             return replied(reply)
-        way = gate.ask(model, keep_alive)
+        way = gate.ask(model, keep_alive, exchange.who)
         try:
             origin = way.origin or await self._waited(exchange, writer, plan, path, way, body)
             if origin is None:  # the error is in the stream already
@@ -191,7 +191,8 @@ class Forwarder:
         """
         request = exchange.request
         origin, path = place
-        fields = request.raw_headers if exchange.held is None else _uncompressed(request.raw_headers)
+        is_read = exchange.held is not None or exchange.meter is not None
+        fields = _uncompressed(request.raw_headers) if is_read else request.raw_headers
         head = request_head(
             plan, origin, path, request.method, fields, exchange.translated, body, request.content_length
         )
@@ -223,6 +224,7 @@ class Forwarder:
         client = exchange.connection
         upload: asyncio.Task[None] | None = None
         client.source = connection
+        exchange.was_sent = True
         pulse = self._pulse(exchange, relay)
         try:
             connection.send(
@@ -319,7 +321,7 @@ def _writer(request: web.BaseRequest) -> AnswerWriter:
 
 
 def _uncompressed(fields: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """The fields of a request whose answer goes on with a stream that has begun already."""
+    """The fields of a request whose answer goes on with a stream that has begun already, or is to be read."""
     kept = [(name, value) for name, value in fields if name.lower() != b"accept-encoding"]
     return [*kept, (b"accept-encoding", b"identity")]
 

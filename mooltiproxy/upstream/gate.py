@@ -1,4 +1,5 @@
-"""What stands before a target whose server the proxy starts itself: its requests wait until it is there."""
+"""What stands before a target whose server the proxy starts itself, or that takes so many requests at a time: the
+others wait."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -24,7 +25,7 @@ class Pass(Protocol):
         """Where to send the request, None while it has to wait."""
 
     async def wait(self) -> Origin:
-        """Where to send the request, as soon as the server is ready; raises NotRunning."""
+        """Where to send the request, as soon as it may be; raises NotRunning, Crowded."""
 
     def leave(self) -> None:
         """The request is over, whichever way. To be called once for each pass."""
@@ -39,9 +40,9 @@ class Gate(Protocol):
     def unload(self, model: str | None) -> None:
         """Stop the server once its requests are answered; raises NotFound."""
 
-    def ask(self, model: str | None, keep_alive: float | None) -> Pass:
+    def ask(self, model: str | None, keep_alive: float | None, who: str) -> Pass:
         """A request comes; `keep_alive` are the idle seconds for which it wants the server to stay, None where it does
-        not say. Raises NotRunning, and NotFound for a model that has no server."""
+        not say; `who` asks. Raises NotRunning, Crowded, and NotFound for a model that has no server."""
 
 
 def listing(dialect: Dialect, exchange: Exchange) -> Endpoint | None:

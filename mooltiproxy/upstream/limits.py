@@ -1,16 +1,14 @@
-"""What targets tell about their limits, in the header fields that the clients of another API read.
-
-OpenAI's way is `x-ratelimit-reset-tokens` with a time to wait (`6m0s`; platform.openai.com/docs/guides/rate-limits),
-Anthropic's is `anthropic-ratelimit-tokens-reset` with a moment (RFC 3339; docs.anthropic.com/en/api/rate-limits). Other
-servers and clients that know of limits at all know OpenAI's.
-"""
+"""What targets tell about their limits, in the header fields that the clients of another API read (see
+`mapping/limit_fields.py`)."""
 
 import math
 import re
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+from typing import cast
 
 from mooltiproxy.mapping.dialect import LimitStyle
+from mooltiproxy.mapping.limit_fields import Of, What, field_name, moment_in, wait_of
 from mooltiproxy.upstream.headers import Fields
 
 _OPENAI = re.compile(rb"x-ratelimit-(?P<what>limit|remaining|reset)-(?P<of>requests|tokens)")
@@ -18,6 +16,7 @@ _ANTHROPIC = re.compile(rb"anthropic-ratelimit-(?P<of>requests|tokens)-(?P<what>
 _DURATION = re.compile(
     r"(?:(?P<hours>\d+)h)?(?:(?P<minutes>\d+)m(?!s))?(?:(?P<seconds>\d+\.?\d*)s)?(?:(?P<milliseconds>\d+\.?\d*)ms)?"
 )
+_UNITS = {"hours": 3600.0, "minutes": 60.0, "seconds": 1.0, "milliseconds": 0.001}
 
 
 def limits_for(style: LimitStyle, fields: Fields) -> Fields:
@@ -26,38 +25,36 @@ def limits_for(style: LimitStyle, fields: Fields) -> Fields:
 
 
 def _limit(style: LimitStyle, name: bytes, value: bytes) -> Iterator[tuple[bytes, bytes]]:
-    own, others = (_OPENAI, _ANTHROPIC) if style == "openai" else (_ANTHROPIC, _OPENAI)
+    own, others = (_ANTHROPIC, _OPENAI) if style == "anthropic" else (_OPENAI, _ANTHROPIC)
     if own.fullmatch(name):
         yield name, value
     foreign = others.fullmatch(name)
     if foreign is None:
         return
-    what, of = foreign["what"], foreign["of"]
-    if what == b"reset":
-        moment = _wait(value.decode("latin-1")) if style == "openai" else _moment(value.decode("latin-1"))
-        if moment is None:
+    what, of = cast(What, foreign["what"].decode()), cast(Of, foreign["of"].decode())
+    if what == "reset":
+        told = value.decode("latin-1").strip()
+        seconds = _seconds_of(told) if style == "anthropic" else _seconds_until(told)
+        if seconds is None:
             return
-        value = moment.encode()
-    yield (b"x-ratelimit-%b-%b" % (what, of) if style == "openai" else b"anthropic-ratelimit-%b-%b" % (of, what)), value
+        value = (moment_in(seconds) if style == "anthropic" else wait_of(math.ceil(seconds))).encode()
+    yield field_name(style, of, what), value
 
 
-def _moment(wait: str) -> str | None:
-    """When a wait like `1h2m3s` or `120ms` that begins now will be over; None for what is none."""
-    found = _DURATION.fullmatch(wait.strip())
+def _seconds_of(wait: str) -> float | None:
+    """How long a wait like `1h2m3s` or `120ms` is; None for what is none."""
+    found = _DURATION.fullmatch(wait)
     if found is None or not any(found.groups()):
         return None
-    lasts = timedelta(**{unit: float(number) for unit, number in found.groupdict(default="0").items()})
-    return (datetime.now(UTC) + lasts).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return sum(float(number) * _UNITS[unit] for unit, number in found.groupdict(default="0").items())
 
 
-def _wait(moment: str) -> str | None:
-    """How long it is until a moment, `6m0s`; None for what is none."""
+def _seconds_until(moment: str) -> float | None:
+    """How long it is until a moment; None for what is none."""
     try:
-        left = datetime.fromisoformat(moment.strip()) - datetime.now(UTC)
+        return (datetime.fromisoformat(moment) - datetime.now(UTC)).total_seconds()
     except (ValueError, TypeError):
         return None
-    minutes, seconds = divmod(max(math.ceil(left.total_seconds()), 0), 60)
-    return f"{minutes}m{seconds}s" if minutes else f"{seconds}s"
 
 
 def retry_after(fields: Mapping[str, str]) -> int | None:

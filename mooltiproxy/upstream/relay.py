@@ -50,6 +50,7 @@ class Relay:
         self.complete = False  # the connection was given back by its own parser
         self.redirect: tuple[Origin, str] | None = None
         self._exchange = exchange
+        self._meter = exchange.meter
         self._dialect_of = dialect_of
         self._origin, self._path = here
         self._follow = follow
@@ -74,6 +75,8 @@ class Relay:
     def head(self, status: int, fields: headers.Fields) -> None:
         """Decide by the head what the body is: passed on, translated, an error to be read, or a redirect to follow."""
         self._status, self._fields = status, fields
+        if self._meter is not None:
+            self._meter.begin(status, headers.media_type(fields), headers.as_text(fields))
         translated = self._shape if self.writer.started else self._exchange.translated
         try:
             if status in REDIRECTS and self._follow and self._found_redirect(fields):
@@ -93,6 +96,8 @@ class Relay:
 
     def body(self, data: bytes) -> None:
         """Some of the body, on its way by the way that `head` chose."""
+        if self._meter is not None:
+            data = self._meter.feed(data)
         try:
             self._take(data)
         except ProxyError as error:
@@ -101,6 +106,8 @@ class Relay:
     def end(self) -> None:
         """The answer is complete."""
         self.complete = True
+        if self._meter is not None and (rest := self._meter.end()):
+            self._take(rest)
         self._finish(None)
 
     def failed(self, error: UpstreamError) -> None:
@@ -123,10 +130,15 @@ class Relay:
         self._start(
             self._status,
             headers.for_client(self._fields, translated=False),
-            int(length) if length is not None and length.isdigit() else None,
+            int(length) if length is not None and length.isdigit() and not self._is_shortened else None,
         )
         if self._exchange.watch is not None:
             self._watch(self._exchange.watch)
+
+    @property
+    def _is_shortened(self) -> bool:
+        """Whether something may be left out of a body that passes."""
+        return self._meter is not None and self._meter.hides_usage
 
     def _go_on(self) -> None:
         """Pass on the body of a stream whose head the client has already, for a sign of life."""
@@ -149,7 +161,12 @@ class Relay:
 
     def _start(self, status: int, fields: headers.Fields, length: int | None) -> None:
         self._exchange.status = status
-        self.writer.start(status, fields + self._exchange.headers, length)
+        self.writer.start(status, self._but_ours(fields) + self._exchange.headers, length)
+
+    def _but_ours(self, fields: headers.Fields) -> headers.Fields:
+        """The fields without those about limits that the proxy has of its own: what a target tells binds the proxy."""
+        told = self._exchange.limits_told
+        return [field for field in fields if field[0] not in told] if told else fields
 
     def _start_translation(self, translator: AnswerTranslator | None) -> None:
         if translator is None and self.writer.started:
@@ -236,7 +253,7 @@ class Relay:
         return read_error(self._status, headers.media_type(self._fields), bytes(self._error_body))
 
     def _raise_error(self) -> None:
-        self._exchange.headers += self._fields_for_client()
+        self._exchange.headers += self._but_ours(self._fields_for_client())
         log.debug("%s: the target answered %d: %s", self._exchange.id, self._status, bytes(self._error_body[:2000]))
         error = self._error()
         told = retry_after(headers.as_text(self._fields))

@@ -145,6 +145,7 @@ def test_the_defaults_are_those_of_the_manual(tmp_path: Path) -> None:
         "cors",
         "ip_rules",
         "bearer_auth",
+        "rate_limit",
         "routing",
         "mapping",
     )

@@ -90,7 +90,7 @@ def _names(data: Any) -> Iterator[str]:
 
 UNKNOWN: list[dict[str, Any]] = [
     {"targets": TARGETS, "sytem": {}},
-    {"targets": TARGETS, "limits": {}},
+    {"targets": TARGETS, "limits": {"request": "1/1m"}},
     {"targets": TARGETS, "system": {"prot": 1}},
     {"targets": TARGETS, "system": {"timeout": {"conect": 1}}},
     {"targets": TARGETS, "system": {"ssl": {"cert": "a", "key": "b", "ca": "c"}}},

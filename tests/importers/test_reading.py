@@ -79,7 +79,7 @@ def test_notes_tell_file_line_key_and_fate(tmp_path: Path) -> None:
     result = imported(tmp_path, text)
     assert [str(note) for note in result.notes][-1] == (
         f"{tmp_path}/theirs.yaml:5: model_list.0.litellm_params.rpm: not carried: "
-        "there are no limits by target or model"
+        "limits are not carried: see `limits` of keys and models, and `concurrent` of targets"
     )
 
 

@@ -1,0 +1,55 @@
+"""rate_limit: how much each client may use.
+
+Requests, and how many at a time, are counted here, before anything of the body is read. What takes the route or the
+body to know (the model's limits, tokens and money) is counted by `limits/ledger.py`, which this puts directly before
+the forwarder.
+"""
+
+from collections.abc import Awaitable, Callable, Collection
+
+from aiohttp import web
+
+from mooltiproxy.config.model import Config
+from mooltiproxy.exchange import EXCHANGE
+from mooltiproxy.limits.ledger import Counts, Handler, Ledger
+from mooltiproxy.limits.rules import RuleBook
+from mooltiproxy.routing import Router
+
+
+def rate_limit(
+    book: RuleBook, counts: Counts, router: Router, own_open_paths: Collection[str]
+) -> Callable[..., Awaitable[web.StreamResponse]]:
+    """A middleware that counts requests and refuses what is too many; the proxy's own open endpoints do not count."""
+    open_paths = frozenset(path for path in own_open_paths if not router.maps(path))
+    store, slots, teller = counts.store, counts.slots, counts.teller
+    dialect_of, rules_of = router.dialect_of, book.of_client
+
+    async def middleware(
+        request: web.BaseRequest, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        exchange = request[EXCHANGE]
+        if exchange.path in open_paths:
+            return await handler(request)
+        rules = rules_of(exchange.key, exchange.address)
+        places = rules.places
+        if places and (full := slots.take(places)) is not None:
+            raise teller.crowded(full)
+        try:
+            if rules.wants:
+                verdict = store.take_now(rules.wants) or await store.take(rules.wants)
+                teller.tell(exchange, dialect_of, tuple(zip(rules.requests, verdict.levels, strict=True)))
+                if verdict.refused is not None:
+                    raise teller.refusal(rules.requests, verdict)
+            return await handler(request)
+        finally:
+            if places:
+                slots.leave(places)
+
+    return middleware
+
+
+def metered(config: Config, book: RuleBook, counts: Counts, router: Router, forward: Handler) -> Handler:
+    """The forwarder behind the second step, where the configuration has anything for it to count."""
+    if "rate_limit" not in config.middlewares or not (book.has_models or book.counts_usage):
+        return forward
+    return Ledger(book, counts, config.registry.dialects, router.dialect_of, forward).handle
