@@ -271,7 +271,8 @@ def _serve(options: argparse.Namespace) -> int:
     target = _target(options)
 
     def configured(inputs: Inputs) -> "Config":
-        return _with_options(_configuration(file, target, inputs), options)
+        read = None if inputs.text is None else options.config or CONFIG_FILE
+        return _with_options(_configuration(read, target, inputs), options)
 
     def configuration() -> "tuple[Config, Inputs]":
         inputs = Inputs.of(file)

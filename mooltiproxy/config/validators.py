@@ -9,6 +9,7 @@ import ipaddress
 import math
 import re
 import shlex
+import sys
 from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime
 from typing import Any
@@ -138,11 +139,13 @@ port = whole_number(0, 65535)
 def workers(value: Any) -> int:
     """A number of processes; `auto` is one for each core that this one may use."""
     if value == AUTO:
-        return min(usable_cores(), MOST_WORKERS)
+        return 1 if sys.platform == "win32" else min(usable_cores(), MOST_WORKERS)
     try:
         number: int = whole_number(1, MOST_WORKERS)(value)
     except Invalid:
         raise expected(f"a number of processes from 1 to {MOST_WORKERS}, or {AUTO}", value) from None
+    if sys.platform == "win32" and number > 1:
+        raise Invalid("expected 1: on Windows one process serves")
     return number
 
 

@@ -20,7 +20,7 @@ RESULT, FAILURE = "=", "!"
 HEAD = 4
 """Bytes of the length, the most significant first."""
 LARGEST = 64 * 1024 * 1024
-"""Bytes of a message: room for every file of a configuration and every ban, and an end for what is no message."""
+"""Bytes of a message, and of those that wait to be read: room for every file of a configuration and every ban."""
 
 Handler = Callable[..., Any]
 """Is called with what a message holds. Gives back the answer, or a coroutine of it, where one is wanted."""
@@ -120,9 +120,14 @@ class Link(asyncio.Protocol):
         self._may_write.set()
 
     def _send(self, message: list[Any]) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            body = orjson.dumps(message)
-            self._transport.write(len(body).to_bytes(HEAD) + body)
+        if self._transport is None or self._transport.is_closing():
+            return
+        if self._transport.get_write_buffer_size() > LARGEST:
+            log.error("another process has stopped to read what it is told")
+            self._transport.abort()
+            return
+        body = orjson.dumps(message)
+        self._transport.write(len(body).to_bytes(HEAD) + body)
 
     def _take(self, what: str, number: int, *words: Any) -> None:
         if what in (RESULT, FAILURE):

@@ -4,7 +4,6 @@ the configuration in force."""
 import asyncio
 import logging
 import signal
-import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -63,8 +62,6 @@ def supervise(
 
     Raises ConfigError for what cannot be served, OSError where the address cannot be bound.
     """
-    if sys.platform == "win32":
-        raise ConfigError(Problem("only 1 is possible on Windows", path=("system", "workers")))
     set_up_logging(verbose)
 
     async def run() -> None:

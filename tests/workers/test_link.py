@@ -86,6 +86,21 @@ async def test_who_waits_for_an_answer_is_told_that_the_other_has_gone() -> None
         link.tell("never")
 
 
+async def test_who_reads_nothing_any_more_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("mooltiproxy.workers.link.LARGEST", 1_000_000)
+    ours, theirs = socket.socketpair()
+    with theirs:
+        ours.setblocking(False)
+        link = Link({})
+        await link.open(ours)
+        for _ in range(100):
+            link.tell("much", "x" * 100_000)
+        await link.closed
+    assert caplog.text.count("has stopped to read") == 1
+
+
 async def test_what_is_no_message_ends_the_link(caplog: pytest.LogCaptureFixture) -> None:
     async with linked({}) as (link, other):
         other.data_received((LARGEST + 1).to_bytes(4))
