@@ -16,6 +16,7 @@ from mooltiproxy.config.model import Config, Key
 from mooltiproxy.config.shapes import Where
 from mooltiproxy.config.validators import key_name
 from mooltiproxy.errors import ConfigError, Problem
+from mooltiproxy.keyring import has_expired
 from mooltiproxy.running import CannotAsk, Proxy, asking, connection
 
 SECTION, FILE = "keys", "keys_file"
@@ -51,6 +52,7 @@ def rows(config: Config) -> list[tuple[str, ...]]:
 def _row(key: Key, file: Path) -> tuple[str, ...]:
     digest = key.digest.hex()[:_SHOWN] if key.digest is not None else "-"
     expires = NEVER if key.expires is None else f"{datetime.fromtimestamp(key.expires, UTC):%Y-%m-%d %H:%M}Z"
+    expires += " (over)" if has_expired(key) else ""
     entry = entry_of(file, key.name)
     return key.name, digest, "; ".join(_rights(key)), expires, entry.lines() if entry else str(file)
 

@@ -62,6 +62,9 @@ def tls_context(tls: TLS) -> ssl.SSLContext:
         if tls.client_ca:
             context.load_verify_locations(tls.client_ca)
             context.verify_mode = ssl.CERT_REQUIRED
+            # A session that is taken up again is not verified again, whoever has been taken out of client_ca meanwhile.
+            context.num_tickets = 0
+            context.options |= ssl.OP_NO_TICKET
     except (OSError, ssl.SSLError, ValueError) as error:
         raise unusable(error) from error
     return context

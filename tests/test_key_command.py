@@ -53,6 +53,12 @@ def test_a_list_says_what_each_key_may_and_where_it_is_and_shows_none(capsys: py
     assert ALICE[7:] not in shown
 
 
+def test_a_list_says_which_keys_are_over(in_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (in_folder / "config.yaml").write_text(FILE.replace("2099-12-31", "2020-01-01T00:00:00Z"))
+    assert main(["key", "list"]) == 0
+    assert "2020-01-01 00:00Z (over)  config.yaml:8-10" in capsys.readouterr().out
+
+
 def test_revoking_takes_the_entry_out_and_nothing_else(in_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["key", "revoke", "alice"]) == 0
     left = "".join(line for line in FILE.splitlines(keepends=True) if not line.startswith("  alice"))

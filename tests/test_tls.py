@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -241,6 +242,24 @@ async def test_an_authority_that_is_taken_away_vouches_for_nobody_any_more(
                 await client.get()
         async with connected(running, served(tmp_path), other.issue("alice")) as client:
             assert (await client.get())[0] == 200
+
+
+def session_of(port: int, context: ssl.SSLContext, session: ssl.SSLSession | None = None) -> ssl.SSLSession | None:
+    """What a connection could be taken up again by, after an answer; raises OSError where it is refused."""
+    with socket.create_connection(("localhost", port), timeout=10) as raw:
+        with context.wrap_socket(raw, server_hostname="localhost", session=session) as connection:
+            connection.sendall(b"GET /ping HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            if not connection.recv(100):
+                raise ConnectionResetError
+            return connection.session
+
+
+async def test_no_session_outlives_the_authority_that_vouched_for_it(tmp_path: Path, authority: Authority) -> None:
+    async with mutual(tmp_path, authority) as running:
+        context = ssl.create_default_context(cafile=served(tmp_path))
+        context.load_cert_chain(authority.issue("alice"))
+        session = await asyncio.to_thread(session_of, running.port, context)
+        assert session is None or not session.has_ticket
 
 
 # Targets.

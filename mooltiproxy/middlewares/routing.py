@@ -57,7 +57,7 @@ def routing(
         check_endpoint(key, route.entry.endpoint)
         if limited is not None:
             await check_model(limited, exchange, route, model, router.model_fields(exchange.path))
-        known = await catalogue.one(about, route, model) if about is not None and model else None
+        known = await catalogue.one(about, route, model) if about is not None and target is None and model else None
         if known is not None:
             return known
         if route.model is not None and route.is_renamed and route.path_model is None:
