@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,15 +44,29 @@ class Server:
     folder: Path
     port: int
     password: str = ""
+    tls: Sequence[str] = ()
     process: asyncio.subprocess.Process | None = None
 
     @property
     def url(self) -> str:
-        return f"redis://:{self.password}@127.0.0.1:{self.port}/0"
+        scheme, query = ("rediss", f"?ssl_ca_certs={self.tls[0]}") if self.tls else ("redis", "")
+        return f"{scheme}://:{self.password}@127.0.0.1:{self.port}/0{query}"
 
     async def start(self) -> None:
-        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self.folder)]
+        options = [
+            "--tls-port" if self.tls else "--port",
+            str(self.port),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--dir",
+            str(self.folder),
+        ]
         options += ["--requirepass", self.password, "--logfile", "redis.log"]
+        if self.tls:
+            options += ["--port", "0", "--tls-cert-file", self.tls[0], "--tls-key-file", self.tls[1]]
+            options += ["--tls-auth-clients", "no"]
         self.process = await asyncio.create_subprocess_exec(program(), *options)
         client = Redis.from_url(self.url)
         for _ in range(400):
@@ -80,9 +94,9 @@ class Server:
 
 
 @asynccontextmanager
-async def redis_server(folder: Path) -> AsyncIterator[Server]:
-    """A server with a password, killed at the end."""
-    server = Server(folder, free_port(), "not-a-secret-of-anybody")
+async def redis_server(folder: Path, tls: Sequence[str] = ()) -> AsyncIterator[Server]:
+    """A server with a password, and with TLS where certificate and key are given; killed at the end."""
+    server = Server(folder, free_port(), "not-a-secret-of-anybody", tls)
     await server.start()
     try:
         yield server

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import random
 import resource
 import sqlite3
 import stat
@@ -15,9 +16,10 @@ import pytest
 from redis.asyncio import Redis
 
 from mooltiproxy.bans import Bans
+from mooltiproxy.certs import write_pair
 from mooltiproxy.config.model import Cerbere
 from mooltiproxy.errors import StoreUnavailable
-from mooltiproxy.store import Store, Used, Window, make_store, shared
+from mooltiproxy.store import MemoryStore, Store, Used, Window, make_store, shared
 from mooltiproxy.store.addresses import Note, What
 from mooltiproxy.store.backend import Batch, StoreDown
 from mooltiproxy.store.memory import today
@@ -27,6 +29,12 @@ from tests.servers.redis_server import redis_server
 MINUTE = Window("minute", 10, 60)
 HOUR = Window("hour", 1000, 3600)
 Opened = Callable[..., Awaitable[Store]]
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stores look more often for what others have learned."""
+    monkeypatch.setattr(shared, "SYNC", 0.1)
 
 
 @pytest.fixture(params=["sqlite", "redis"])
@@ -147,6 +155,7 @@ async def test_a_ban_and_its_end_reach_the_others_within_about_a_second(opened: 
     await until(lambda: not first.is_banned("192.0.2.1"), 3)
 
 
+@pytest.mark.usefixtures("quick")
 async def test_wrong_keys_at_two_processes_count_together(opened: Opened) -> None:
     first, second = await banning(opened), await banning(opened)
     first.wrong_key("192.0.2.1")
@@ -177,6 +186,7 @@ async def banning(opened: Opened) -> Bans:
     return bans
 
 
+@pytest.mark.usefixtures("quick")
 async def test_more_bans_than_one_answer_holds_are_all_learned(opened: Opened) -> None:
     first = await banning(opened)
     for number in range(2500):
@@ -237,6 +247,7 @@ async def test_a_server_killed_and_back_under_load_refuses_nothing_but_what_is_t
         assert min(await asyncio.gather(*loads)) > 10
 
 
+@pytest.mark.usefixtures("quick")
 async def test_a_server_that_has_lost_everything_is_told_of_bans_and_usage(tmp_path: Path) -> None:
     async with redis_server(tmp_path) as server:
         bans = Bans(Cerbere())
@@ -254,6 +265,32 @@ async def test_a_server_that_has_lost_everything_is_told_of_bans_and_usage(tmp_p
             async with started(server.url, other):
                 await until(lambda: other.is_banned("192.0.2.1") and other.is_banned("192.0.2.2"), 3)
             assert (await store.usage(today(), today()))[0].used.requests == 3
+
+
+async def test_a_server_behind_tls_is_asked_where_its_certificate_is_trusted(tmp_path: Path) -> None:
+    certificate, key = map(str, write_pair(tmp_path))
+    async with redis_server(tmp_path, (certificate, key)) as server:
+        async with started(server.url) as store:
+            assert store.is_up and await granted(store, MINUTE) == 10
+        async with started(server.url.partition("?")[0]) as store:
+            assert not store.is_up
+
+
+async def test_the_script_counts_as_this_process_does(tmp_path: Path) -> None:
+    chance = random.Random(7)
+    windows = [Window("few", 3, 3600), Window("some", 100, 7200), Window("money", 1.5, 86400)]
+    async with redis_server(tmp_path) as server, started(server.url) as there:
+        here = MemoryStore()
+        for _ in range(300):
+            wants = [(window, window.limit * chance.random() / 4) for window in chance.sample(windows, 2)]
+            told, expected = await there.take(wants), here.take_now(wants)
+            assert told.refused == expected.refused
+            assert told.retry_after == pytest.approx(expected.retry_after, abs=5)
+            for one, other in zip(told.levels, expected.levels, strict=True):
+                assert one == pytest.approx(other, abs=5e-2, rel=1e-3)
+            given = [(window, window.limit * (chance.random() - 0.7)) for window in chance.sample(windows, 1)]
+            there.add(given)
+            here.add(given)
 
 
 async def test_the_script_is_sent_again_where_the_server_has_forgotten_it(tmp_path: Path) -> None:
