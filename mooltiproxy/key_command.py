@@ -1,8 +1,9 @@
 """`mooltiproxy key`: keys are listed, written into the configuration file, and taken out of it or of `keys_file`."""
 
+import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -45,16 +46,21 @@ class Entry:
 def rows(config: Config) -> list[tuple[str, ...]]:
     """The keys of a configuration as a table with its head: never a key, nor all of its hash."""
     assert config.file is not None
-    named = [*config.keys, *config.file_keys]
-    return [("name", "sha256", "may", "expires", "where"), *(_row(key, config.file) for key in named)]
+    ours = [_row(key, Entry(config.file, (SECTION, key.name))) for key in config.keys]
+    keys = plain_data(read(config.keys_file)) if config.keys_file else {}
+    theirs = [
+        _row(key, Entry(config.keys_file, _in_keys_file(keys, key.name) or ()))
+        for key in config.file_keys
+        if config.keys_file is not None
+    ]
+    return [("name", "sha256", "may", "expires", "where"), *ours, *theirs]
 
 
-def _row(key: Key, file: Path) -> tuple[str, ...]:
+def _row(key: Key, entry: Entry) -> tuple[str, ...]:
     digest = key.digest.hex()[:_SHOWN] if key.digest is not None else "-"
     expires = NEVER if key.expires is None else f"{datetime.fromtimestamp(key.expires, UTC):%Y-%m-%d %H:%M}Z"
     expires += " (over)" if has_expired(key) else ""
-    entry = entry_of(file, key.name)
-    return key.name, digest, "; ".join(_rights(key)), expires, entry.lines() if entry else str(file)
+    return key.name, digest, "; ".join(_rights(key)), expires, entry.lines()
 
 
 def _rights(key: Key) -> Iterator[str]:
@@ -77,7 +83,7 @@ def entry_of(file: Path, name: str) -> Entry | None:
     other = data.get(FILE) if isinstance(data, dict) else None
     if not isinstance(other, str) or not other:
         return None
-    keys = file.parent / other
+    keys = file.parent / os.path.expandvars(other)
     path = _in_keys_file(plain_data(read(keys)), name)
     return None if path is None else Entry(keys, path)
 
@@ -101,7 +107,10 @@ def add(file: Path, name: str, entry: str) -> None:
         key_name(name)
     except Invalid as error:
         raise ConfigError(Problem(error.msg, (SECTION, name))) from None
-    if entry_of(file, name) is not None:
+    taken = False
+    with suppress(CannotEdit):  # what cannot be read now is none of the new key's business
+        taken = entry_of(file, name) is not None
+    if taken:
         message = f"there is a key of this name: take it back by `mooltiproxy key revoke {name}` first"
         raise ConfigError(Problem(message, (SECTION, name), file=str(file)))
     write(file, with_entry(read(file), SECTION, name, entry))

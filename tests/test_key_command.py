@@ -39,7 +39,9 @@ def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_list_says_what_each_key_may_and_where_it_is_and_shows_none(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_list_says_what_each_key_may_and_where_it_is_and_shows_none(
+    in_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["key", "list"]) == 0
     shown = capsys.readouterr().out
     cut = [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in shown.splitlines()]
@@ -47,8 +49,8 @@ def test_a_list_says_what_each_key_may_and_where_it_is_and_shows_none(capsys: py
     may = "targets one; models llama-*, tiny; endpoints chat; admin"
     assert rows["alice"] == ["alice", ALICE[7:15], may, "never", "config.yaml:7"]
     assert rows["bob"][2:] == ["everything", "2100-01-01 00:00Z", "config.yaml:8-10"]
-    assert rows["api_key-2"][2:] == ["everything", "never", "tokens.yml:1"]
-    assert rows["admin_key"][2:] == ["everything; admin", "never", "tokens.yml:2"]
+    assert rows["api_key-2"][2:] == ["everything", "never", f"{in_folder}/tokens.yml:1"]
+    assert rows["admin_key"][2:] == ["everything; admin", "never", f"{in_folder}/tokens.yml:2"]
     assert "the-" not in shown
     assert ALICE[7:] not in shown
 
@@ -85,6 +87,23 @@ def test_what_cannot_be_taken_out_safely_is_named_by_its_lines(
     assert main(["key", "revoke", "alice"]) == 1
     assert capsys.readouterr().err.startswith("config.yaml:2: take this out by hand")
     assert (in_folder / "config.yaml").read_text() == text
+
+
+def test_a_file_that_a_variable_names_is_found(
+    in_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRETS", str(in_folder / "secrets"))
+    (in_folder / "secrets").mkdir()
+    (in_folder / "tokens.yml").rename(in_folder / "secrets" / "tokens")
+    (in_folder / "config.yaml").write_text(FILE.replace("tokens.yml", "${SECRETS}/tokens"))
+    assert main(["key", "list"]) == 0
+    assert f"{in_folder}/secrets/tokens:2" in capsys.readouterr().out
+    assert main(["key", "revoke", "admin_key"]) == 0
+    assert "admin_key" not in (in_folder / "secrets" / "tokens").read_text()
+    monkeypatch.delenv("SECRETS")
+    assert main(["key", "revoke", "api_key-1"]) == 1
+    assert "cannot be read" in capsys.readouterr().err
+    assert main(["key", "new", "carol", "--write"]) == 0
 
 
 def test_nobodys_key_is_not_revoked(in_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
