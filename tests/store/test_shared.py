@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from mooltiproxy.bans import Bans
 from mooltiproxy.certs import write_pair
 from mooltiproxy.config.model import Cerbere
-from mooltiproxy.errors import StoreUnavailable
+from mooltiproxy.errors import ConfigError, StoreUnavailable
 from mooltiproxy.store import MemoryStore, Store, Used, Window, make_store, shared
 from mooltiproxy.store.addresses import Note, What
 from mooltiproxy.store.backend import Batch, StoreDown
@@ -29,6 +29,12 @@ from tests.servers.redis_server import redis_server
 MINUTE = Window("minute", 10, 60)
 HOUR = Window("hour", 1000, 3600)
 Opened = Callable[..., Awaitable[Store]]
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine that is busy with other tests, a store that is well may take its time."""
+    monkeypatch.setattr(shared, "PATIENCE", 20.0)
 
 
 @pytest.fixture
@@ -81,13 +87,6 @@ async def until(holds: Callable[[], bool], seconds: float = 10.0) -> None:
         await asyncio.sleep(0.01)
 
 
-@pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a machine that is busy with other tests, a store that is well may take its time."""
-    monkeypatch.setattr(shared, "PATIENCE", 20.0)
-
-
-@pytest.mark.usefixtures("patient")
 async def test_two_processes_together_get_as_much_as_the_limit_of_ten_thousand_takes(opened: Opened) -> None:
     one, other = await opened(), await opened()
     limit = Window("shared", 4321, 3600)
@@ -204,7 +203,7 @@ async def test_while_the_server_is_gone_each_process_counts_alone_and_nobody_wai
         await server.kill()
         begin = time.monotonic()
         assert await granted(store, MINUTE) == 10
-        assert time.monotonic() - begin < 2.5
+        assert time.monotonic() - begin < 5
         verdict = store.take_now([(MINUTE, 1)])
         assert verdict is not None and verdict.refused
         await server.start()
@@ -212,12 +211,13 @@ async def test_while_the_server_is_gone_each_process_counts_alone_and_nobody_wai
         assert await granted(store, MINUTE) == 10
 
 
-async def test_a_server_that_hangs_holds_nobody_up_for_long(tmp_path: Path) -> None:
+async def test_a_server_that_hangs_holds_nobody_up_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with redis_server(tmp_path) as server, started(server.url) as store:
+        monkeypatch.setattr(shared, "PATIENCE", 0.2)
         server.stop()
         begin = time.monotonic()
         assert await granted(store, MINUTE) == 10
-        assert time.monotonic() - begin < 2.5
+        assert time.monotonic() - begin < 5
         assert not store.is_up
         server.go_on()
         await until(lambda: bool(store.is_up))
@@ -327,6 +327,12 @@ async def test_a_wrong_password_counts_as_down_and_is_not_told(
         async with started(server.url.replace(server.password, "secret-word")) as store:
             assert await granted(store, MINUTE) == 10
     assert "is down" in caplog.text and "secret-word" not in caplog.text
+
+
+def test_without_its_package_redis_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mooltiproxy.store.redis", None)
+    with pytest.raises(ConfigError, match=r"pip install 'mooltiproxy\[redis\]'"):
+        make_store("redis://127.0.0.1:9/0")
 
 
 # The file.
@@ -451,7 +457,7 @@ async def test_a_file_that_somebody_locks_holds_nobody_up_for_long(tmp_path: Pat
             db.execute("BEGIN EXCLUSIVE")
             begin = time.monotonic()
             assert await granted(store, MINUTE) == 10
-            assert time.monotonic() - begin < 2.5
+            assert time.monotonic() - begin < 5
             assert not store.is_up
             db.execute("ROLLBACK")
         await until(lambda: bool(store.is_up))
