@@ -244,6 +244,41 @@ async def test_an_authority_that_is_taken_away_vouches_for_nobody_any_more(
             assert (await client.get())[0] == 200
 
 
+async def test_nobody_notices_certificates_that_are_swapped_again_and_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    write_pair(tmp_path / "certificates", ["localhost"])
+    anybody = ssl.create_default_context()
+    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
+    shown: set[bytes] = set()
+    swapping = True
+
+    async def visit(running: Proxy) -> None:
+        while swapping:
+            reader, writer = await asyncio.open_connection("localhost", running.port, ssl=anybody)
+            client = Client(reader, writer)
+            assert (await client.get(bearer(KEY)))[0] == 200
+            shown.add(client.peer)
+            assert (await client.get(bearer(KEY)))[0] == 200
+            writer.close()
+
+    async def swap() -> None:
+        before = caplog.text.count("files that have changed")
+        replace_pair(tmp_path, ["localhost"])
+        await until(lambda: caplog.text.count("files that have changed") > before)
+
+    async with upstream(answering(answer())) as up:
+        async with proxy({**passing(up.url, "/info"), "system": {"ssl": True}}, tmp_path) as running:
+            visitors = [asyncio.create_task(visit(running)) for _ in range(4)]
+            for _ in range(3):
+                await swap()
+                await asyncio.sleep(0.05)
+            swapping = False
+            await asyncio.gather(*visitors)
+    assert len(shown) == 4
+
+
 def session_of(port: int, context: ssl.SSLContext, session: ssl.SSLSession | None = None) -> ssl.SSLSession | None:
     """What a connection could be taken up again by, after an answer; raises OSError where it is refused."""
     with socket.create_connection(("localhost", port), timeout=10) as raw:

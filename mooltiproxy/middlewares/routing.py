@@ -7,6 +7,7 @@ from aiohttp import web
 from mooltiproxy.catalogue.answers import Catalogue, is_list
 from mooltiproxy.errors import BadRequest, EndpointMissing, Forbidden
 from mooltiproxy.exchange import EXCHANGE, Exchange
+from mooltiproxy.mapping.dialect import Endpoint
 from mooltiproxy.mapping.json_edit import model_of
 from mooltiproxy.middlewares.rights import check_endpoint, check_model, check_target, is_plain_json
 from mooltiproxy.routing import Router, asking, split_target
@@ -43,13 +44,9 @@ def routing(
         limited = key if key is not None and key.models is not None else None
         asks = limited is not None or catalogue.is_needed and target is None
         about = router.about_models(exchange.path, request.method, target) if asks else None
-        allowed: Collection[str] | None = key.targets if key is not None else None
         if about is not None and (catalogue.has(about) or limited is not None and is_list(about)):
-            check_endpoint(key, about)
-            if target is not None:
-                check_target(key, target)
-                allowed = (target,)
-            return await catalogue.listed(about, exchange.query, allowed, limited.may_name if limited else None)
+            return await listed(catalogue, exchange, about, target)
+        allowed = key.targets if key is not None else None
         wants_model = limited is not None or router.wants_model and target is None
         model = await asked_model(exchange, router) if wants_model else None
         route = exchange.route = router.route(exchange.path, target, model, allowed)
@@ -73,6 +70,21 @@ def routing(
                 del exchange.headers[told:]
 
     return middleware
+
+
+async def listed(
+    catalogue: Catalogue, exchange: Exchange, endpoint: Endpoint, target: str | None
+) -> web.StreamResponse:
+    """The list of models that a client asks for, of this target if it names one; raises Forbidden. A key that is for
+    some models only sees no other in it."""
+    key = exchange.key
+    check_endpoint(key, endpoint)
+    allowed: Collection[str] | None = key.targets if key is not None else None
+    if target is not None:
+        check_target(key, target)
+        allowed = (target,)
+    may_name = key.may_name if key is not None and key.models is not None else None
+    return await catalogue.listed(endpoint, exchange.query, allowed, may_name)
 
 
 def named_target(exchange: Exchange) -> str | None:
