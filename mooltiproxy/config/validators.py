@@ -20,6 +20,7 @@ from voluptuous import Invalid
 from mooltiproxy.config.cores import usable_cores
 from mooltiproxy.config.model import PORT, Network
 from mooltiproxy.keys import MASTER
+from mooltiproxy.mapping.keep_alive import CENTURY
 
 Json = dict[str, Any]
 
@@ -342,8 +343,11 @@ def command(value: Any) -> tuple[str, ...]:
 
 @word({"anyOf": [*seconds.json["anyOf"], {"const": -1}]})
 def seconds_or_never(value: Any) -> float | None:
-    """A duration; -1 is for ever, None."""
-    return None if value == -1 and not isinstance(value, bool) or value == "-1" else seconds(value)
+    """A duration; -1 is for ever, None, and so is what is longer than a century."""
+    if value == -1 and not isinstance(value, bool) or value == "-1":
+        return None
+    duration: float = seconds(value)
+    return duration if duration <= CENTURY else None
 
 
 def _is_host(hostname: str) -> bool:

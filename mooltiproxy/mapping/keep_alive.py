@@ -13,6 +13,8 @@ _PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|\u00b5s|ms|s|m|h)", re.ASCII)
 _DURATION = re.compile(rf"([+-]?)((?:{_PART.pattern})+|\d+(?:\.\d*)?)", re.ASCII)
 LONGEST = 32
 """Characters of a duration that is read."""
+CENTURY = 100 * 365.25 * 86400
+"""Seconds; longer is for ever, since dates end."""
 
 
 def keep_alive_in(body: bytes | None) -> float | None:
@@ -38,7 +40,7 @@ def _seconds(said: Any) -> float:
     if isinstance(number, bool) or not isinstance(number, int | float):
         message = "keep_alive: expected a number of seconds or a duration such as 10m; 0 unloads, -1 keeps for ever"
         raise BadRequest(message, param="keep_alive")
-    return math.inf if number < 0 else float(number)
+    return float(number) if 0 <= number <= CENTURY else math.inf
 
 
 def _read(body: bytes) -> Any:

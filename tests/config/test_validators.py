@@ -97,7 +97,7 @@ GOOD: dict[str, tuple[tuple[Any, Any], ...]] = {
     ),
     "limit": ((0, None), (30, 30.0), ("0s", None), ("500ms", 0.5)),
     "size": ((1, 1), ("1024", 1024), ("10MB", 10_000_000), ("64MiB", 67_108_864), ("1.5 kB", 1500), ("1gib", 2**30)),
-    "seconds_or_never": ((-1, None), ("-1", None), (0, 0.0), ("5m", 300.0)),
+    "seconds_or_never": ((-1, None), ("-1", None), (0, 0.0), ("5m", 300.0), ("40000d", None)),
     "command": (("a", ("a",)), ("a --m 'b c' $D | e", ("a", "--m", "b c", "$D", "|", "e"))),
     "workers": ((1, 1), (2, 2), ("4", 4), ("auto", usable_cores())),
     "url_or_port": (

@@ -23,6 +23,8 @@ from mooltiproxy.mapping.keep_alive import LONGEST, keep_alive_in
         ("-1m", math.inf),
         ("300", 300.0),
         ("-1", math.inf),
+        (1e15, math.inf),
+        ("99999999999h", math.inf),
     ],
 )
 def test_numbers_are_seconds_and_texts_durations(said: object, seconds: float) -> None:
