@@ -113,11 +113,13 @@ class PooledSession:
         return f"<PooledSession {counts['open'] - counts['idle']} busy, {counts['idle']} idle>"
 
     async def _connect(self, origin: Origin, timeout: float | None, address: str) -> Connection:
-        idle = self._idle.setdefault(origin, [])
         try:
             async with asyncio.timeout(timeout):
                 _, connection = await self._loop.create_connection(
-                    lambda: Connection(idle.append, lambda closed: self._forget(closed, idle)),
+                    lambda: Connection(
+                        lambda unused: self._idle.setdefault(origin, []).append(unused),
+                        lambda closed: self._forget(closed, origin),
+                    ),
                     address,
                     origin.port,
                     ssl=self._context(origin.trust) if origin.tls else None,
@@ -133,8 +135,9 @@ class PooledSession:
         self._sweep_later()
         return connection
 
-    def _forget(self, connection: Connection, idle: list[Connection]) -> None:
+    def _forget(self, connection: Connection, origin: Origin) -> None:
         self._open.discard(connection)
+        idle = self._idle.get(origin, [])
         if connection in idle:
             idle.remove(connection)
 
@@ -154,10 +157,12 @@ class PooledSession:
         now = self._loop.time()
         for connection in list(self._open):
             connection.check(now)
-        for origin, idle in self._idle.items():
+        for origin, idle in list(self._idle.items()):
             oldest = now - (IDLE_TLS if origin.tls else IDLE_PLAIN)
             for connection in [connection for connection in idle if connection.idle_since < oldest]:
                 connection.close()
+            if not idle:
+                del self._idle[origin]  # servers that are started get another port each time
         self._sweeper = None
         if self._open:
             self._sweep_later()
