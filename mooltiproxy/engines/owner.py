@@ -264,18 +264,7 @@ class Engines:
     async def _run(self, engine: Engine, driver: Driver) -> None:
         """From the start of an engine to its end."""
         name, began = engine.wanted.name, self._loop.time()
-        try:
-            await self._room(engine)
-            if not engine.stop.is_set():
-                await driver.start()
-                await self._until_ready(engine, driver)
-        except CannotStart as error:
-            failure = str(error)
-        except Exception:
-            log.exception("%s: unexpected error", name)
-            failure = "the proxy failed"
-        else:
-            failure = ""
+        failure = await self._failure(engine, self._begin(engine, driver))
         if failure:
             await self._end(engine, driver, engine.run.stop_timeout)
             self._failed(engine, failure)
@@ -287,6 +276,24 @@ class Engines:
             self._apply(self._schedule.started(name, self._loop.time()))
             self._measure()
         await self._until_end(engine, driver)
+
+    async def _begin(self, engine: Engine, driver: Driver) -> None:
+        await self._room(engine)
+        if not engine.stop.is_set():
+            await driver.start()
+            await self._until_ready(engine, driver)
+
+    @staticmethod
+    async def _failure(engine: Engine, beginning: Coroutine[Any, Any, None]) -> str:
+        """Why the begin of a run has failed, "" where it has not."""
+        try:
+            await beginning
+        except CannotStart as error:
+            return str(error)
+        except Exception:
+            log.exception("%s: unexpected error", engine.wanted.name)
+            return "the proxy failed"
+        return ""
 
     async def _until_end(self, engine: Engine, driver: Driver) -> None:
         """From when an engine is ready to its end."""
@@ -366,12 +373,13 @@ class Engines:
 
     async def _adopt(self, engine: Engine) -> None:
         """Take up an engine that was loaded before we came."""
-        driver, name = self._driver(engine), engine.wanted.name
+        driver, name, seen = self._driver(engine), engine.wanted.name, engine.seen
         if not await driver.is_loaded():
             return
         await driver.start()
         known = self._schedule.engines.get(name)
-        if known is None or self._engines.get(name) is not engine or known.state is not State.STOPPED:
+        is_same = self._engines.get(name) is engine and engine.seen == seen
+        if known is None or not is_same or known.state is not State.STOPPED:
             return
         log.info("%s: is loaded already", name)
         engine.stop, engine.driver = asyncio.Event(), driver
@@ -380,11 +388,10 @@ class Engines:
 
     async def _go_on(self, engine: Engine, driver: Driver) -> None:
         """The rest of the run of an engine that was loaded already."""
-        try:
-            await self._until_ready(engine, driver)
-        except CannotStart as error:
-            if not driver.ended.done():
-                driver.ended.set_result(str(error))
+        failure = await self._failure(engine, self._until_ready(engine, driver))
+        if failure and not driver.ended.done():
+            driver.ended.set_result(failure)
+        self._measure()
         await self._until_end(engine, driver)
 
     def _measure(self) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
@@ -53,10 +54,14 @@ async def said(running: Proxy, model: str) -> tuple[int, Any]:
     return response.status, body["choices"][0]["message"]["content"] if response.status == 200 else body
 
 
-async def state_of(running: Proxy, model: str) -> str:
+async def shown(running: Proxy, model: str) -> dict[str, Any]:
     async with running.client.get("/-/status") as response:
-        targets = orjson.loads(await response.read())["targets"]
-    return next(str(one["state"]) for one in targets if model in one["models"])
+        targets: list[dict[str, Any]] = orjson.loads(await response.read())["targets"]
+    return next(one for one in targets if model in one["models"])
+
+
+async def state_of(running: Proxy, model: str) -> str:
+    return str((await shown(running, model))["state"])
 
 
 async def until(running: Proxy, model: str, state: str) -> None:
@@ -204,6 +209,16 @@ async def test_what_is_loaded_when_the_proxy_starts_is_taken_up_and_unloaded_wit
         assert await state_of(proxied, "other") == "stopped"
     assert router.states == {"tiny": "unloaded", "other": "unloaded"}
     assert router.count("POST /models/load") == 0
+
+
+async def test_what_was_taken_up_is_measured() -> None:
+    ollama = StrictOllama("llama")
+    ollama.loaded["llama:latest"] = (datetime.now(UTC) + timedelta(minutes=5), 4096)
+    async with served("ollama", ollama, "llama") as proxied:
+        async with asyncio.timeout(5):
+            while (await shown(proxied, "llama"))["memory"] != {"ram": 1_000_000, "gpu": 2_000_000}:
+                pass
+    assert ollama.count("POST /api/chat") == 0
 
 
 async def test_clients_wait_while_a_model_loads_and_one_may_leave() -> None:
