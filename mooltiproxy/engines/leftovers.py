@@ -85,8 +85,9 @@ def _folder() -> Path | None:
     if not _BOOT.exists():
         return None
     runtime = os.environ.get("XDG_RUNTIME_DIR")
-    folder = Path(runtime) / "mooltiproxy" if runtime else Path(tempfile.gettempdir()) / f"mooltiproxy-{os.getuid()}"
     try:
+        own = f"mooltiproxy-{os.getuid()}"
+        folder = Path(runtime) / "mooltiproxy" if runtime else Path(tempfile.gettempdir()) / own
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()
     except OSError:

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -190,5 +191,13 @@ def test_a_folder_that_others_may_write_to_is_not_believed(tmp_path: Path, monke
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     (tmp_path / "mooltiproxy").mkdir()
     (tmp_path / "mooltiproxy").chmod(0o777)
+    assert Record.write(os.getpid()) is None
+    assert end_leftovers() == []
+
+
+def test_a_machine_with_no_folder_to_write_to_has_no_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", list)
     assert Record.write(os.getpid()) is None
     assert end_leftovers() == []
