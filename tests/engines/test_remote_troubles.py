@@ -10,6 +10,7 @@ from mooltiproxy.engines.driver import CannotStart
 from mooltiproxy.engines.remote import Remote, common
 from mooltiproxy.upstream.session import PooledSession
 from tests.servers.drivers import driver, started
+from tests.servers.scripted import answer
 from tests.servers.strict_engines import DROPS, FAILS, GARBAGE, HANGS, StrictEngine, running
 from tests.servers.strict_engines.llama_cpp import KEY, StrictRouter
 from tests.servers.strict_engines.ollama import StrictOllama
@@ -87,6 +88,15 @@ async def test_a_load_that_goes_wrong_is_told_and_cleaned_up(
         assert made.title in await refused(made)
         await made.stop(5.0)
         assert await made_for(session, engine, up.url).is_loaded() is False
+
+
+async def test_an_error_of_an_odd_form_is_told_all_the_same(session: PooledSession) -> None:
+    server = server_of("tabbyapi")
+    server.troubles[LOADS["tabbyapi"]] += [answer(b'{"detail": [{"msg": "no", "loc": true}]}', status="422 X")]
+    async with running(server) as up:
+        made = made_for(session, "tabbyapi", up.url)
+        assert (await refused(made)).endswith("(422): no")
+        await made.stop(5.0)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

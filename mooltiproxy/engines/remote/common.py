@@ -285,6 +285,7 @@ def _message(found: Any) -> str:
     if not isinstance(found, dict):
         return ""
     if isinstance(found.get("msg"), str):
-        place = ".".join(str(part) for part in found.get("loc") or ())
+        path = found.get("loc")
+        place = ".".join(map(str, path)) if isinstance(path, list) else ""
         return f"{place}: {found['msg']}" if place else str(found["msg"])
     return next((words for name in ("error", "detail", "message") if (words := _message(found.get(name)))), "")
