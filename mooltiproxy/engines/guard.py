@@ -6,6 +6,8 @@ grace between asking the server to end and SIGKILL, or an object with what `Orde
 others can see arguments. A second line is the grace that counts instead, and ends the server as the end of the input
 does; later ones can only shorten that.
 
+What the server has started goes with it, also what has left its session: on Linux such processes become our children.
+
 Standard output goes to the server, for both of its outputs, and to the command; to standard error we write the server's
 process id, or `!` and why there is none. The exit code is the server's, 128 and the signal's number where one has ended
 it. Where it cannot be asked, or answers that it will not, it gets SIGTERM.
@@ -16,7 +18,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 CANNOT_START = 127
@@ -24,6 +26,10 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 PROXY = 0
 """Our standard input."""
 LONGEST = float("inf")
+SUBREAPER = 36
+"""PR_SET_CHILD_SUBREAPER of prctl(2)."""
+SWEEP = 1.0
+"""Seconds for which we see to the end of what is left."""
 
 
 def main(command: Sequence[str]) -> int:
@@ -34,6 +40,7 @@ def main(command: Sequence[str]) -> int:
     if not line.endswith(b"\n"):
         return CANNOT_START  # the proxy is gone already
     orders = _orders(line)
+    _adopt_orphans()
     try:
         server = _spawned(command, 1)
     except OSError as error:
@@ -93,6 +100,7 @@ class Guard:
                 self._end(_grace(line or b"", self._orders.grace), None if line == b"" else 1)
             self._reap()
             if self._code is not None and not self._asking:
+                _sweep()
                 return self._code
 
     def _end(self, grace: float, output: int | None) -> None:
@@ -116,13 +124,13 @@ class Guard:
 
     def _reap(self) -> None:
         """See what has ended."""
-        if self._code is None:
-            self._code = _ended(self._server)
-            if self._code is not None:
-                _signal_group(self._server, signal.SIGKILL)  # what it has started and left behind
-        refused = _ended(self._asking) if self._asking else None
-        if refused is not None:
-            self._asking = 0
+        ended = dict(_ended())
+        if self._server in ended:
+            self._code = ended[self._server]
+            _signal_group(self._server, signal.SIGKILL)  # what it has started and left behind
+        if self._asking not in ended:
+            return
+        refused, self._asking = ended[self._asking], 0
         if refused and self._code is None:
             _signal_group(self._server, signal.SIGTERM)
 
@@ -201,12 +209,43 @@ def _say(output: int | None, text: str) -> None:
             os.write(output, f"{text}\n".encode())
 
 
-def _ended(child: int) -> int | None:
-    pid, status = os.waitpid(child, os.WNOHANG)
-    if not pid:
-        return None
-    code = os.waitstatus_to_exitcode(status)
-    return code if code >= 0 else 128 - code
+def _ended() -> Iterator[tuple[int, int]]:
+    """The children that have ended, with their exit codes."""
+    with suppress(ChildProcessError):
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            code = os.waitstatus_to_exitcode(ended[1])
+            yield ended[0], code if code >= 0 else 128 - code
+
+
+def _adopt_orphans() -> None:
+    """Become the parent of those below us whose own parent ends; Linux only."""
+    if sys.platform == "linux":
+        with suppress(ImportError, OSError, AttributeError):
+            import ctypes
+
+            ctypes.CDLL(None).prctl(SUBREAPER, 1, 0, 0, 0)
+
+
+def _sweep() -> None:
+    """End what is left below us, and its children, who become ours."""
+    until = time.monotonic() + SWEEP
+    while (left := list(_children())) and time.monotonic() < until:
+        for child in left:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(child, signal.SIGKILL)
+        time.sleep(0.01)
+        dict(_ended())
+
+
+def _children() -> Iterator[int]:
+    """Our children that have not ended, as far as /proc tells."""
+    ours = str(os.getpid()).encode()
+    for name in os.listdir("/proc") if os.path.isdir("/proc") else ():
+        if name.isdigit():
+            with suppress(OSError, IndexError), open(f"/proc/{name}/stat", "rb") as file:
+                state, parent = file.read().rpartition(b")")[2].split()[:2]
+                if parent == ours and state != b"Z":
+                    yield int(name)
 
 
 def _read(file: int) -> bytes:

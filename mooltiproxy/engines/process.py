@@ -65,7 +65,7 @@ class Process:
                 *guarded, cwd=cwd, env=dict(env), stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True
             )
         except (OSError, ValueError) as error:
-            raise CannotStart(f"it cannot be started: {getattr(error, 'strerror', None) or error}") from error
+            raise CannotStart(f"it cannot be started: {_reason(error, cwd)}") from error
         process = cls(guard, log)
         assert guard.stdin is not None and guard.stderr is not None
         with suppress(ConnectionError, RuntimeError):  # it has ended already, and says why
@@ -101,8 +101,8 @@ class Process:
         if code < 0 and self.pid:  # somebody has killed the guard
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
-        with suppress(TimeoutError):  # what has left the group, too, may still hold the other end
-            await asyncio.wait_for(reading, TOO_LONG)
+        await asyncio.wait([reading], timeout=TOO_LONG)  # what has left the group, too, may still hold the other end
+        reading.cancel()
         if self._record is not None:
             self._record.remove()
         return code
@@ -110,6 +110,12 @@ class Process:
     async def _read(self, output: asyncio.StreamReader) -> None:
         while data := await output.read(65536):
             self._log.add(data)
+
+
+def _reason(error: Exception, cwd: Path) -> str:
+    if not cwd.is_dir():
+        return f"there is no folder {cwd}"
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _orders(grace: float, stop: Stop = ()) -> bytes:

@@ -155,6 +155,15 @@ async def test_who_is_deaf_to_all_is_killed_with_the_stop_command_after_the_grac
         assert (code, 0.3 <= seconds < 1.2) == (SIGKILLED, True)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody can be made their parent")
+async def test_what_has_left_the_servers_session_ends_with_it(tmp_path: Path) -> None:
+    daemon = f"setsid sh -c 'setsid sleep 60 & echo $! >>{tmp_path}/pids; exec sleep 61' & echo $! >>{tmp_path}/pids"
+    async with started(("sh", "-c", f"{daemon}; sleep 0.1; echo up; sleep 62"), tmp_path, ()) as (process, _):
+        assert (await stopped(process))[0] == SIGTERMED
+        pids = (tmp_path / "pids").read_text().split()
+        assert not set(pids) & set(os.listdir("/proc"))
+
+
 async def test_a_second_stop_shortens_the_first_one_s_grace(tmp_path: Path) -> None:
     stop = ("sh", "-c", "sleep 60", str(tmp_path))
     async with started(("sh", "-c", DEAF, str(tmp_path)), tmp_path, stop) as (process, _):
@@ -202,6 +211,11 @@ def test_nothing_is_started_when_the_proxy_is_gone_before_it_has_said_how_to_end
     command = [sys.executable, "-I", "-S", str(GUARD), "touch", str(tmp_path / "started")]
     assert subprocess.run(command, input=b'{"grace": 5', timeout=5).returncode != 0
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_folder_that_is_no_longer_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CannotStart, match=f"there is no folder {tmp_path}/gone"):
+        await Process.start(("true",), tmp_path / "gone", os.environ, 5.0, Log())
 
 
 async def test_a_command_that_is_not_there_cannot_be_started(tmp_path: Path) -> None:
