@@ -5,7 +5,6 @@ import logging
 import os
 import socket
 from collections.abc import Mapping
-from contextlib import suppress
 
 from mooltiproxy.config.model import PORT, Timeouts
 from mooltiproxy.config.servers import Wanted
@@ -41,6 +40,7 @@ class Local:
         self._server = server
         self._output = output
         self._process: Process | None = None
+        self._last_answer = ""
 
     async def is_loaded(self) -> bool | None:
         """It is not: what runs already is not ours."""
@@ -71,7 +71,7 @@ class Local:
                 await self._poll()
         except TimeoutError:
             limit = f"within {run.ready_timeout:g} s (ready_timeout)"
-            raise CannotStart(f"it did not answer {run.ready} with 200 {limit}") from None
+            raise CannotStart(f"it did not answer {run.ready} with 200 {limit}{self._last_answer}") from None
 
     async def stop(self, grace: float) -> None:
         """End it and all that it has started."""
@@ -104,10 +104,14 @@ class Local:
         pause, fields = POLL, self._fields()
         path = self.origin.base + self._server.run.ready
         while True:
-            with suppress(UpstreamError):
+            try:
                 whole = await get(self._session, self.origin, path, POLL_TIMEOUTS, MAX_POLLED, fields=fields)
+            except UpstreamError as error:
+                self._last_answer = f": {error}"
+            else:
                 if whole.status == 200:
                     return
+                self._last_answer = f", but with {whole.status}"
             await asyncio.sleep(pause)
             pause = min(pause * 1.2, SLOWEST_POLL)
 
