@@ -2,8 +2,9 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from urllib.parse import urlsplit
 
-from mooltiproxy.config.model import Config
+from mooltiproxy.config.model import PORT, Config
 from mooltiproxy.config.servers import Wanted, wanted
 from mooltiproxy.config.shapes import Where
 
@@ -20,6 +21,7 @@ def impossible(config: Config) -> Iterator[Found]:
             groups[server.group].append(server)
     for members in groups.values():
         yield from _crowded(members)
+    yield from _at_one_port(servers)
     pinned = [server for server in servers if server.run.pin]
     for server in servers:
         yield from _too_large(server, config.system.budget, [one for one in pinned if one is not server])
@@ -34,6 +36,17 @@ def _crowded(members: Sequence[Wanted]) -> Iterator[Found]:
             yield _at(member, "pin"), f"{other.name} is in the same group and could never run beside it"
     for member in [one for one in members if one.run.preload][1:]:
         yield _at(member, "preload"), "another server of its group is started with the proxy already"
+
+
+def _at_one_port(servers: Sequence[Wanted]) -> Iterator[Found]:
+    """Servers of ours that listen at the same place, and could run at the same time."""
+    first_at: dict[str, Wanted] = {}
+    for server in servers:
+        if server.run.engine is None and PORT not in server.target.url:
+            first = first_at.setdefault(urlsplit(server.target.url).netloc, server)
+            if first is not server and not (server.group and server.group == first.group):
+                what = f"{first.name} listens there, too: give both the same `run.group`, or let {PORT} be picked"
+                yield ("targets", server.target.name, "url"), what
 
 
 def _too_large(server: Wanted, budget: Mapping[str, int], pinned: Sequence[Wanted]) -> Iterator[Found]:

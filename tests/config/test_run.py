@@ -149,3 +149,10 @@ def test_what_cannot_be_is_told(tmp_path: Path, run: str, message: str | None) -
         loaded(tmp_path, text, HOME="x")
     else:
         assert any(message in problem.message for problem in problems(tmp_path, text, HOME="x"))
+
+
+def test_servers_at_one_port_are_to_be_of_one_group(tmp_path: Path) -> None:
+    run = '{{command: "serve ${{model}}"{group}}}'
+    problem = only_problem(tmp_path, REMOTE.format(run=run.format(group=""), budget=""))
+    assert problem.message.startswith("one:a listens there, too: give both the same `run.group`")
+    loaded(tmp_path, REMOTE.format(run=run.format(group=", group: g"), budget=""))
