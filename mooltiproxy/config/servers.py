@@ -1,5 +1,6 @@
 """Which servers a configuration wants: one for each target with `run:`, or one for each of its models."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -34,9 +35,13 @@ class Wanted:
 
 def wanted(config: Config) -> Iterator[Wanted]:
     """The servers, each with a name of its own."""
+    models_at: defaultdict[str, list[Model]] = defaultdict(list)
+    for model in config.models.values():
+        if not model.is_pattern:
+            models_at[model.target].append(model)
     for name, target in config.targets.items():
         if target.run is not None:
-            models = [one for one in config.models.values() if one.target == name and not one.is_pattern]
+            models = models_at[name]
             words = _told_apart(target.run)
             if words:
                 yield from _for_each(target, target.run, models, words)

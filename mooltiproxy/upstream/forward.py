@@ -44,17 +44,18 @@ class Forwarder:
         gates: Mapping[str, Gate],
     ) -> None:
         """`gates` are those of the targets at which requests may have to wait, by the target's name."""
-        self._plans = {
-            (target.name, _name(entry.dialect)): Plan.of(target, entry.dialect)
+        spoken = {
+            (target.name, _name(entry.dialect)): (target, entry.dialect)
             for target in config.targets.values()
             for entry in target.mapping.values()
         }
+        self._plans = {key: Plan.of(target, dialect) for key, (target, dialect) in spoken.items()}
         self._timeouts: Timeouts = config.system.timeouts
         self._session = session
         self._dialect_of = dialect_of
         self._metrics = metrics
         self._gates = gates
-        self._models = {name: config.names_at(name) for name in gates}
+        self._names_at = config.names_at
         self._loop = asyncio.get_running_loop()
 
     async def forward(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -92,7 +93,7 @@ class Forwarder:
         assert route is not None
         model = route.model.name if route.model else None
         endpoint = listing(self._dialect_of(exchange.path), exchange)
-        if endpoint is not None and (names := self._models[route.target.name]):
+        if endpoint is not None and (names := self._names_at(route.target.name)):
             there = gate.ready(model)
             if there is not None:
                 return await self._answered(exchange, writer, plan, (there, path), body)
