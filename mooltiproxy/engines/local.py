@@ -5,6 +5,9 @@ import logging
 import os
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
+from itertools import chain, cycle, islice
+from random import randrange
 
 from mooltiproxy.config.model import PORT, Timeouts
 from mooltiproxy.config.servers import Wanted
@@ -23,6 +26,10 @@ POLL, SLOWEST_POLL = 0.05, 0.5
 """Seconds between two questions whether a server is ready: at first, and later."""
 POLL_TIMEOUTS = Timeouts(connect=1.0, first_byte=2.0, idle=2.0, total=3.0)
 MAX_POLLED = 1024 * 1024
+PORTS = range(20_000, 32_000)
+"""What `PORT` is picked of: below what systems give to outgoing connections, among them our questions whether a server
+is ready, which would now and then take a port before its server does."""
+_PORTS = islice(cycle(PORTS), randrange(len(PORTS)), None)
 OWN_VARIABLES = "MOOLTIPROXY_"
 """What the names of variables begin with that are no server's business: the master key is among them."""
 
@@ -117,11 +124,13 @@ class Local:
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of the loopback interface that nobody listens on, another one each time."""
+    for port in chain(islice(_PORTS, len(PORTS)), (0,)):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            found: int = probe.getsockname()[1]
+            return found
+    raise CannotStart("no port of the loopback interface is free")
 
 
 def _filled(text: str, values: Mapping[str, str]) -> str:
