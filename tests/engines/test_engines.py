@@ -87,7 +87,8 @@ async def test_a_server_that_is_never_ready_is_given_up(tmp_path: Path) -> None:
     async with running_engines(tmp_path, toy=toy_target("--load-time", "60", ready_timeout=0.5)) as running:
         status, answer = await generated(running, "toy")
     assert status == 503
-    assert "/health with 200 within 0.5 s (ready_timeout), but with 503" in answer["error"]
+    last = r"(, but with 503|: the target cannot be connected to)"  # on a busy machine it is not even there
+    assert re.search(rf"/health with 200 within 0.5 s \(ready_timeout\){last}", answer["error"])
 
 
 async def test_a_server_that_is_deaf_to_sigterm_is_killed_after_its_grace(tmp_path: Path) -> None:
