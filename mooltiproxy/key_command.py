@@ -134,7 +134,7 @@ def revoke(file: Path, name: str) -> Entry:
 def have_reloaded(proxy: Proxy) -> Sequence[str]:
     """Have a running proxy read its configuration anew; what has changed there. Raises CannotAsk."""
     headers = {"Authorization": f"Bearer {proxy.key}", "Content-Length": "0"}
-    with asking(proxy, "a reload is"), closing(connection(proxy)) as there:
+    with asking(proxy, "what a reload changes is"), closing(connection(proxy)) as there:
         there.request("POST", RELOAD, headers=headers)
         response = there.getresponse()
         status, said = response.status, response.read()

@@ -101,7 +101,7 @@ def write(file: Path, text: str) -> None:
             new.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise CannotEdit(f"it cannot be written: {error.strerror}") from error
+        raise CannotEdit(f"{error.filename} cannot be written: {error.strerror}") from error
 
 
 def read(file: Path) -> str:
