@@ -1,5 +1,5 @@
-"""What is measured, each between the load and a mock upstream: nothing at all, nginx, mooltiproxy, and mooltiproxy with
-an upstream that it has started itself."""
+"""What is measured, each between the load and a mock upstream: nothing at all, nginx, mooltiproxy, mooltiproxy with an
+upstream that it has started itself, and with limits."""
 
 import shlex
 import shutil
@@ -18,8 +18,14 @@ ROOT = Path(__file__).resolve().parent.parent
 CLIENT_KEY = "bench-client-key"
 UPSTREAM_KEY = "bench-upstream-key"
 ON_DEMAND = "on-demand"
-NAMES = ("direct", "nginx", "mooltiproxy", ON_DEMAND)
-OURS = ("mooltiproxy", ON_DEMAND)
+LIMITS = {
+    "limited": "limits: {requests: 1000000000/15m}",
+    "limited-sqlite": "limits: {requests: 1000000000/15m}",
+    "metered": "limits: {requests: 1000000000/15m, tokens: 1000000000000/1d}",
+}
+"""What these have in their file beside the rest."""
+NAMES = ("direct", "nginx", "mooltiproxy", ON_DEMAND, *LIMITS)
+OURS = ("mooltiproxy", ON_DEMAND, *LIMITS)
 """Those that translate."""
 
 # One process that does both jobs of nginx's master and worker, so that its figures are one process's.
@@ -64,6 +70,8 @@ system:
   host: 127.0.0.1
   port: {port}
   timeout: 60
+  store: {store}
+{limits}
 targets:
   default: plain
   plain:
@@ -148,7 +156,10 @@ def _served(name: str, upstream: int, told: Sequence[str], cores: Cores) -> dict
 def _command(name: str, folder: Path, port: int, served: Mapping[str, object]) -> list[str]:
     config = folder / ("nginx.conf" if name == "nginx" else "config.yaml")
     form = NGINX_CONFIG if name == "nginx" else PROXY_CONFIG
-    config.write_text(form.format(folder=folder, port=port, client_key=CLIENT_KEY, upstream_key=UPSTREAM_KEY, **served))
+    store = f"sqlite:{folder}/state.db" if name.endswith("sqlite") else "memory"
+    keys = {"client_key": CLIENT_KEY, "upstream_key": UPSTREAM_KEY}
+    more = {"store": store, "limits": LIMITS.get(name, "")}
+    config.write_text(form.format(folder=folder, port=port, **keys, **more, **served))
     if name == "nginx":
         nginx = shutil.which("nginx", path=_search_path()) or "nginx"
         return [nginx, "-c", str(config), "-p", str(folder), "-e", str(folder / "error.log")]

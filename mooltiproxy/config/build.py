@@ -8,7 +8,7 @@ from typing import Any
 from mooltiproxy.config import run
 from mooltiproxy.config.document import Document
 from mooltiproxy.config.keys import built_key
-from mooltiproxy.config.limits import built_concurrent, built_limits, built_price
+from mooltiproxy.config.limits import built_concurrent, built_limits, built_price, idle_limits
 from mooltiproxy.config.model import (
     PASSTHROUGH,
     Cerbere,
@@ -164,6 +164,8 @@ def warnings_of(values: Values, document: Document, environ: Mapping[str, str]) 
     if "bearer_auth" not in values.get("middlewares", MIDDLEWARES):
         message = "without `bearer_auth` everyone who reaches the port may use every target"
         yield document.problem(("middlewares",), message)
+    for path, message in idle_limits(values, values.get("middlewares", MIDDLEWARES)):
+        yield document.problem(path, message)
     for name, target in values["targets"].items():
         if name != "default":
             yield from _target_warnings(("targets", name), target, document)

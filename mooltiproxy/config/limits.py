@@ -2,13 +2,13 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from voluptuous import Invalid, Marker, Optional, Required
 
 from mooltiproxy.config.model import NO_LIMITS, Concurrent, Limits, Price, Rate
-from mooltiproxy.config.shapes import ListOf, Section, SectionOr, Shape
+from mooltiproxy.config.shapes import ListOf, Section, SectionOr, Shape, Where
 from mooltiproxy.config.validators import (
     Word,
     expected,
@@ -23,6 +23,7 @@ from mooltiproxy.config.validators import (
 
 KINDS = ("requests", "tokens", "cost")
 """What is counted in windows."""
+_LIMITING = (*KINDS, "concurrent", "soft")
 _RATE = re.compile(r"(\d+(?:\.\d+)?) ?/ ?(\d+(?:\.\d+)?(?:ms|s|m|h|d)?)", re.ASCII)
 _WHAT = "an amount and a time, such as 1000/15m or 1000000/1d"
 
@@ -143,3 +144,25 @@ def built_price(values: Mapping[str, Any] | None) -> Price | None:
 def built_concurrent(values: Mapping[str, Any] | None) -> Concurrent | None:
     """How many requests a target gets at a time."""
     return Concurrent(**values) if values else None
+
+
+def idle_limits(values: Mapping[str, Any], middlewares: Collection[str]) -> Iterator[tuple[Where, str]]:
+    """What is limited in a file's values and will not be, with the reason."""
+    said = [
+        (path, limits)
+        for path, section in _sections(values)
+        if (limits := section.get("limits") if path else section) and any(name in limits for name in _LIMITING)
+    ]
+    if said and "rate_limit" not in middlewares:
+        yield ("middlewares",), "without `rate_limit` no limits hold, and there are some"
+    if not any(model.get("price") for model in values.get("models", {}).values()):
+        for path, limits in said:
+            if "cost" in limits or "cost" in limits.get("soft", {}):
+                yield (*path, "limits", "cost"), "no model has a `price`, so nothing costs anything"
+
+
+def _sections(values: Mapping[str, Any]) -> Iterator[tuple[Where, Mapping[str, Any]]]:
+    """Where limits may stand: the whole file's section, and the entries that have one."""
+    yield (), values.get("limits", {})
+    for section in ("keys", "models"):
+        yield from (((section, name), entry) for name, entry in values.get(section, {}).items())

@@ -49,12 +49,14 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What counts for one client, or for one client and model. `wants` is what each request takes of `requests`."""
+    """What counts for one client, or for one client and model. `wants` is what each request takes of `requests`, `only`
+    the one among these, where there is no other and it has no soft limit."""
 
     requests: tuple[Rule, ...] = ()
     amounts: tuple[Rule, ...] = ()
     places: tuple[Place, ...] = ()
     wants: Wants = ()
+    only: Rule | None = None
 
     @classmethod
     def of(cls, rules: Iterable[Rule], places: Iterable[Place]) -> "Rules":
@@ -62,7 +64,8 @@ class Rules:
         every = tuple(rules)
         requests = tuple(rule for rule in every if rule.of == "requests")
         amounts = tuple(rule for rule in every if rule.of != "requests")
-        return cls(requests, amounts, tuple(places), tuple((rule.window, 1.0) for rule in requests))
+        only = requests[0] if len(requests) == 1 and math.isinf(requests[0].soft) else None
+        return cls(requests, amounts, tuple(places), tuple((rule.window, 1.0) for rule in requests), only)
 
 
 NO_RULES = Rules()
@@ -89,15 +92,14 @@ class RuleBook:
     def of_client(self, key: Key | None, address: str) -> Rules:
         """The rules for who sends a request; `key` is None where none is asked for."""
         name = key.name if key is not None else MASTER
-        known = self._by_key.get(name)
+        known = self._by_key.get(name) or self._by_address.get((name, address))
         return known if known is not None else self._of_address(name, key.limits if key else NO_LIMITS, address)
 
     def _of_address(self, name: str, own: Limits, address: str) -> Rules:
         if self._per(name) == "key" and own.per != "ip":
             return _kept(self._by_key, name, self._made(name, own, ""))
-        network = network_of(address, self._prefix)
-        known = self._by_address.get((name, network))
-        return known or _kept(self._by_address, (name, network), self._made(name, own, network))
+        made = self._made(name, own, network_of(address, self._prefix))
+        return _kept(self._by_address, (name, address), made)
 
     def of_model(self, model: Model | None, key: Key | None, address: str) -> Rules:
         """The rules of the model that is asked for."""

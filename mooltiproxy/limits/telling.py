@@ -38,24 +38,27 @@ class Teller:
             rules = [(rule, level) for rule, level in told if rule.of == of and rule.is_hard]
             if rules:
                 rule, level = min(rules, key=_left) if len(rules) > 1 else rules[0]
-                self._tell_one(exchange, dialect_of, of, rule, level)
+                self.tell_one(exchange, dialect_of, of, rule, level)
         over = [rule for rule, level in told if rule.soft < rule.window.limit - level.remaining]
         if over:
             self._tell_over(exchange, over)
 
-    def _tell_one(
+    def tell_one(
         self, exchange: Exchange, dialect_of: Callable[[str], Dialect], of: Of, rule: Rule, level: Level
     ) -> None:
+        """Put into the answer how one window of those that count this stands."""
         style = dialect_of(exchange.path).limit_style
         names = _NAMES[of]
-        if names <= exchange.limits_told:  # of the key's limit and the model's the one with the least left counts
+        if (
+            exchange.limits_told and names <= exchange.limits_told
+        ):  # of the key's limit and the model's the one with the least left counts
             remaining = field_name(style, of, "remaining")
             earlier = next((int(value) for name, value in exchange.headers if name == remaining), math.inf)
             if earlier <= level.remaining:
                 return
             exchange.headers[:] = [field for field in exchange.headers if field[0] not in names]
         exchange.headers += limit_fields(style, of, int(rule.window.limit), int(level.remaining), level.reset)
-        exchange.limits_told |= names
+        exchange.limits_told = exchange.limits_told | names if exchange.limits_told else names
 
     def _tell_over(self, exchange: Exchange, over: Iterable[Rule]) -> None:
         texts = []

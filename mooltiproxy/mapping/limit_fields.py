@@ -8,6 +8,7 @@ Clients of other APIs get OpenAI's, and the one field `RateLimit` of draft-ietf-
 import math
 import time
 from collections.abc import Collection
+from functools import lru_cache
 from typing import Literal
 
 from mooltiproxy.mapping.dialect import LimitStyle
@@ -27,15 +28,26 @@ _NAMES = {
 
 def limit_fields(style: LimitStyle, of: Of, limit: int, remaining: int, reset: float) -> Fields:
     """A limit, what is left of it, and in how many seconds all of it will be there again."""
-    limit_name, remaining_name, reset_name = _NAMES["anthropic" if style == "anthropic" else "openai", of]
-    fields = [
-        (limit_name, b"%d" % limit),
-        (remaining_name, b"%d" % remaining),
-        (reset_name, (moment_in(reset) if style == "anthropic" else wait_of(reset)).encode()),
-    ]
+    first, remaining_name, reset_name = _prepared(style, of, limit)
+    if style == "anthropic":
+        return [first, (remaining_name, b"%d" % remaining), (reset_name, moment_in(reset).encode())]
+    told = wait_of(reset).encode() if reset < 1.0 else _wait_of_whole(math.ceil(reset))
+    fields = [first, (remaining_name, b"%d" % remaining), (reset_name, told)]
     if style == "general":
         fields.append((b"ratelimit", b'"%b";r=%d;t=%d' % (of.encode(), remaining, math.ceil(reset))))
     return fields
+
+
+@lru_cache(maxsize=256)
+def _prepared(style: LimitStyle, of: Of, limit: int) -> tuple[tuple[bytes, bytes], bytes, bytes]:
+    """The field of the limit itself, and the names of the other two."""
+    limit_name, remaining_name, reset_name = _NAMES["anthropic" if style == "anthropic" else "openai", of]
+    return (limit_name, b"%d" % limit), remaining_name, reset_name
+
+
+@lru_cache(maxsize=4096)
+def _wait_of_whole(seconds: int) -> bytes:
+    return wait_of(seconds).encode()
 
 
 def field_name(style: LimitStyle, of: Of, what: What) -> bytes:

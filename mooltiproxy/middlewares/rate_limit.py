@@ -37,7 +37,10 @@ def rate_limit(
         try:
             if rules.wants:
                 verdict = store.take_now(rules.wants) or await store.take(rules.wants)
-                teller.tell(exchange, dialect_of, tuple(zip(rules.requests, verdict.levels, strict=True)))
+                if rules.only is not None:  # the common case
+                    teller.tell_one(exchange, dialect_of, "requests", rules.only, verdict.levels[0])
+                else:
+                    teller.tell(exchange, dialect_of, tuple(zip(rules.requests, verdict.levels, strict=True)))
                 if verdict.refused is not None:
                     raise teller.refusal(rules.requests, verdict)
             return await handler(request)

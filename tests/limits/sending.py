@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
+import aiohttp
 import orjson
 
 from mooltiproxy.keys import hash_of
@@ -62,6 +63,14 @@ async def limited(
         }
         async with proxy(config) as running:
             yield Limited(running, up)
+
+
+@asynccontextmanager
+async def at_once(one: Limited) -> AsyncIterator[None]:
+    """The same with a client that has no limit of connections."""
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(one.proxy.url, connector=connector) as one.proxy.client:
+        yield
 
 
 def model(**said: Any) -> dict[str, Any]:

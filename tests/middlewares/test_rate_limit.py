@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from mooltiproxy.limits.rules import network_of
-from tests.limits.sending import ALICE, BOB, MASTER, limited
+from tests.limits.sending import ALICE, BOB, MASTER, at_once, limited
 from tests.servers.openai_chat import openai_chat
 from tests.servers.scripted import Peer, Received, answer
 
@@ -84,7 +84,7 @@ async def test_places_are_exact_under_many_requests_at_once() -> None:
         open_now -= 1
         await peer.send(answer(b"{}"))
 
-    async with limited({"concurrent": 7}, counting) as one:
+    async with limited({"concurrent": 7}, counting) as one, at_once(one):
         statuses = [status for status, _, _ in await asyncio.gather(*(one.chat() for _ in range(200)))]
         assert most <= 7
         assert set(statuses) == {200, 429}
