@@ -25,9 +25,9 @@ _SMALLEST_ATTACHMENT = 1024
 _BASE64 = re.compile(r"[A-Za-z0-9+/_=\r\n-]+")
 _SPOKEN = re.compile(
     rb'"(?:content|text|response|thinking|reasoning|reasoning_content|arguments|partial_json|delta|refusal'
-    rb'|generated_text)"\s*:\s*"((?:[^"\\]|\\.)*)"'
+    rb'|generated_text)"\s*+:\s*+"([^"\\]*+(?:\\.[^"\\]*+)*+)(?:"|\Z)'
 )
-"""Where the APIs have what the model says."""
+"""Where the APIs have what the model says, of an answer that is cut as well."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,7 +132,7 @@ class Ledger:
         rules = [rule for rule, _ in taken]
         self._teller.tell(exchange, self._dialect_of, list(zip(rules, verdict.levels, strict=True)))
         if verdict.refused is not None:
-            raise self._teller.refusal(rules, verdict)
+            raise self._teller.refusal(exchange, rules, verdict)
 
     def _estimate(self, exchange: Exchange, body: Any, rules: Sequence[Rule]) -> Estimate:
         """What it may take: never more for the answer than the smallest limit has room for."""

@@ -1,5 +1,6 @@
 """Finds in a target's answer how many tokens it took: what it tells, or an estimate of what has arrived."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ from mooltiproxy.mapping.answers import STREAMING_MEDIA
 from mooltiproxy.mapping.dialect import Dialect
 from mooltiproxy.mapping.framing import Decoder
 from mooltiproxy.mapping.neutral import Usage
+
+log = logging.getLogger("mooltiproxy.limits")
 
 MOST_READ = 1024 * 1024
 """Bytes of a whole answer that is read; the tokens of a longer one are estimated."""
@@ -98,7 +101,7 @@ class Meter:
                 return
 
     def _learn(self, dialect: Dialect, told: Any) -> bool:
-        usage = dialect.read_usage(told, self._fields)
+        usage = _told_by(dialect, told, self._fields)
         if usage is None:
             return False
         if usage.prompt is not None:
@@ -117,9 +120,10 @@ class Meter:
     def _shown(self, data: bytes) -> bytes:
         """What a client that did not ask for usage gets of this: whole events, but for the one that tells nothing else.
         The last event waits until it is whole."""
-        if b"\r" in data:  # events that end otherwise, which no server that is known sends
+        data = self._held + data
+        if b"\r" in data:
             data = data.replace(b"\r\n", b"\n")
-        whole, end, self._held = (self._held + data).rpartition(_END)
+        whole, end, self._held = data.rpartition(_END)
         if len(self._held) > MOST_HELD:
             held, self._held, self._hides = self._held, b"", False
             return whole + end + held
@@ -137,8 +141,17 @@ class Meter:
         if not isinstance(told, dict):
             return False
         rest = [value for value in told.values() if isinstance(value, list | dict) and value]
-        usage = any(dialect.read_usage(told, self._fields) for dialect in self._dialects)
+        usage = any(_told_by(dialect, told, self._fields) for dialect in self._dialects)
         return usage and len(rest) == 1
+
+
+def _told_by(dialect: Dialect, told: Any, fields: Mapping[str, str]) -> Usage | None:
+    """What a dialect reads; nothing where its function, which may be a user's, fails."""
+    try:
+        return dialect.read_usage(told, fields)
+    except Exception:
+        log.exception("read_usage of the dialect %s failed", dialect.name)
+        return None
 
 
 def _parsed(data: bytes) -> Any:

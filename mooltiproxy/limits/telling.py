@@ -80,12 +80,13 @@ class Teller:
             "%s is over its soft limit of %s", rule.window.name.rpartition(":")[0].rpartition(":")[0], rule.text
         )
 
-    def refusal(self, rules: Sequence[Rule], verdict: Verdict) -> RateLimited:
+    def refusal(self, exchange: Exchange, rules: Sequence[Rule], verdict: Verdict) -> RateLimited:
         """The error of a request for which a window has too little."""
         rule = next(rule for rule in rules if rule.window is verdict.refused)
         self._metrics.limited[rule.scope, rule.of] += 1
         code = "insufficient_quota" if rule.of == "cost" else None
         if math.isinf(verdict.retry_after):
+            exchange.headers.append((b"x-should-retry", b"false"))  # by which the vendors' clients know
             asks = "it asks for more than that: send less, or ask for a shorter answer"
             return RateLimited(f"{_WHOSE[rule.scope]} may have {rule.text}, and {asks}", None, code)
         seconds = max(1, math.ceil(verdict.retry_after))

@@ -42,7 +42,7 @@ def rate_limit(
                 else:
                     teller.tell(exchange, dialect_of, tuple(zip(rules.requests, verdict.levels, strict=True)))
                 if verdict.refused is not None:
-                    raise teller.refusal(rules.requests, verdict)
+                    raise teller.refusal(exchange, rules.requests, verdict)
             return await handler(request)
         finally:
             if places:

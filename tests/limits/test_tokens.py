@@ -75,11 +75,12 @@ async def test_a_client_that_asks_for_usage_gets_it() -> None:
         assert events_of(body)[-2]["usage"] == USAGE
 
 
+@pytest.mark.parametrize("ends", [b"\n", b"\r\n"])
 @pytest.mark.parametrize("size", [1, 7, 50])
-async def test_the_event_is_taken_out_however_the_stream_is_cut(size: int) -> None:
+async def test_the_event_is_taken_out_however_the_stream_is_cut(size: int, ends: bytes) -> None:
     usage = {**HEAD, "choices": [], "usage": USAGE}
     kept = b"".join(encode_sse(event) for event in (said("Hi"), STOP))
-    data = kept + encode_sse(usage) + b"data: [DONE]\n\n"
+    data = (kept + encode_sse(usage) + b"data: [DONE]\n\n").replace(b"\n", ends)
 
     async def cut(peer: Peer, received: Received) -> None:
         await peer.send(STREAM_HEAD)
@@ -164,7 +165,7 @@ async def test_an_error_gives_everything_back(path: str) -> None:
 async def test_what_is_more_than_is_left_is_refused_and_what_can_never_fit_says_so() -> None:
     async with limited({"tokens": "100/1h"}) as one:
         status, fields, body = await one.chat(messages=[{"role": "user", "content": "word " * 200}])
-        assert (status, fields.get("retry-after")) == (429, None)
+        assert (status, fields.get("retry-after"), fields["x-should-retry"]) == (429, None, "false")
         assert "asks for more than that" in orjson.loads(body)["error"]["message"]
         assert (await one.chat(max_tokens=100_000))[0] == 200
         assert (await one.chat(max_tokens=100))[0] == 429
