@@ -312,6 +312,7 @@ class Engines:
         engine.error = self._quoted(engine, f"the model's server ended by itself ({how})")
         log.log(logging.WARNING if engine.run.engine else logging.ERROR, "%s: %s", name, engine.error)
         self._metrics.started(name, "lost" if engine.run.engine else "crashed")
+        self._apply(self._schedule.lost(name, self._loop.time()))
 
     def _failed(self, engine: Engine, failure: str) -> None:
         name = engine.wanted.name

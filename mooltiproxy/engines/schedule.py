@@ -66,6 +66,8 @@ class Schedule:
         if engine is None:
             engine = self.engines[name] = Engine(name, rules, since=now)
         engine.rules, engine.removed = rules, False
+        for ticket in engine.waiting:  # in the order of their deadlines, also where newcomers may wait less
+            ticket.deadline = min(ticket.deadline, now + rules.max_wait)
         stays = engine.is_running and not engine.must_stop
         engine.is_due = rules.preload and (engine.is_due or is_new and not stays)
         is_idle = not engine.is_due and not engine.waiting and not engine.is_running
@@ -168,14 +170,21 @@ class Schedule:
         engine.is_due = engine.rules.preload and (engine.is_due or not engine.must_stop)
         return self._fail(engine, now)
 
-    def ended(self, name: str, now: float) -> list[Decision]:
-        """The process has ended, because it was stopped or by itself."""
+    def lost(self, name: str, now: float) -> list[Decision]:
+        """A running engine has come to its end by itself; `ended` follows when nothing is left of it. Until then
+        requests wait."""
         engine = self.engines[name]
-        if engine.state is State.READY:
-            engine.is_due = engine.rules.preload
-        if engine.state is State.STOPPING:
+        engine.is_due = engine.is_due or engine.state is State.READY and engine.rules.preload
+        engine.is_lost = True
+        self._enter(engine, State.STOPPING, now)
+        return self._settle(now)
+
+    def ended(self, name: str, now: float) -> list[Decision]:
+        """Nothing is left of an engine that was stopped, or lost."""
+        engine = self.engines[name]
+        if not engine.is_lost:
             engine.failures = 0
-        elif now - engine.ready_at < STABLE and engine.failures:
+        elif engine.failures and engine.since - engine.ready_at < STABLE:
             return self._fail(engine, now)
         else:
             engine.failures = 1
@@ -214,7 +223,8 @@ class Schedule:
     def _enter(self, engine: Engine, state: State, now: float) -> None:
         engine.state, engine.since = state, now
         if not engine.is_running:
-            engine.keep, engine.used, engine.must_stop, engine.is_outdated = None, {}, False, False
+            engine.keep, engine.used = None, {}
+            engine.must_stop = engine.is_outdated = engine.is_lost = False
             if engine.removed:
                 del self.engines[engine.name]
 

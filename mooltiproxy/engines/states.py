@@ -114,7 +114,8 @@ class Engine:
     `since` is when its state began, `ready_at` when its run became ready, `idle_since` when its last answer ended.
     `keep` is what the last request that said so wanted, until the engine stops. `used` is what has been measured of
     this run, `known` what was last measured of a ready one, both in bytes by resource. `is_due` tells that it is to be
-    started without a request, `is_outdated` that what runs is no longer what is wanted.
+    started without a request, `is_outdated` that what runs is no longer what is wanted,
+    `is_lost` that it has ended by itself.
     """
 
     name: str
@@ -134,6 +135,7 @@ class Engine:
     is_due: bool = False
     must_stop: bool = False
     is_outdated: bool = False
+    is_lost: bool = False
     removed: bool = False
 
     @property

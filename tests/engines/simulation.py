@@ -95,9 +95,15 @@ class Simulation:
         self.starting.remove(name)
         self.take(self.schedule.failed(name, self.now))
 
+    def lost(self, name: str) -> None:
+        self.stopping.append(name)
+        self.take(self.schedule.lost(name, self.now))
+
     def ended(self, name: str) -> None:
-        if name in self.stopping:
-            self.stopping.remove(name)
+        """It has been stopped, or ends by itself."""
+        if name not in self.stopping:
+            self.lost(name)
+        self.stopping.remove(name)
         self.take(self.schedule.ended(name, self.now))
 
     def wait(self, seconds: float) -> None:

@@ -218,6 +218,15 @@ def test_nobody_waits_longer_than_max_wait() -> None:
     assert sim.refused == [Refuse(ticket, Reason.LATE)]
 
 
+def test_a_shorter_max_wait_holds_for_those_who_wait_already() -> None:
+    sim = Simulation(a=Rules(max_wait=600))
+    sim.ask("a")
+    sim.configure("a", Rules(max_wait=5))
+    sim.ask("a")
+    sim.wait(5)
+    assert sim.reasons() == {Reason.LATE: 2}
+
+
 def test_an_engine_that_crashes_is_started_by_the_next_request_but_not_again_and_again() -> None:
     sim = Simulation(a=ONE)
     first = sim.started_for("a")
@@ -230,6 +239,16 @@ def test_an_engine_that_crashes_is_started_by_the_next_request_but_not_again_and
     assert sim.state("a") is State.FAILED
     sim.ask("a")
     assert sim.refused[-1].reason is Reason.FAILED
+
+
+def test_who_comes_when_an_engine_is_lost_waits_until_nothing_is_left_of_it() -> None:
+    sim = Simulation(a=ONE)
+    sim.leave(sim.started_for("a"))
+    sim.lost("a")
+    ticket = sim.ask("a")
+    assert (sim.state("a"), ticket.admitted, sim.starting) == (State.STOPPING, False, [])
+    sim.ended("a")
+    assert sim.starting == ["a"]
 
 
 def test_unload_waits_for_answers_and_what_comes_meanwhile_starts_it_again() -> None:

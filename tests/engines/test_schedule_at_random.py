@@ -141,7 +141,7 @@ class World(Simulation):
 
     def crashes(self) -> None:
         if up := [name for name, engine in self.schedule.engines.items() if engine.state in UP]:
-            self.ends(self.random.choice(up))
+            self.random.choice([self.ends, self.lost])(self.random.choice(up))
 
     def unloads(self) -> None:
         if running := sorted(self.running()):
