@@ -23,6 +23,7 @@ from mooltiproxy.mapping.neutral import Asked
 from mooltiproxy.mapping.settings import Edit
 from mooltiproxy.mapping.signatures import without_foreign
 from mooltiproxy.mapping.translate import Translated
+from mooltiproxy.middlewares.bearer_auth import key_apart
 from mooltiproxy.routing import Route, Router, asking, config_of, split_target
 from mooltiproxy.upstream.request import Plan, path_at_target, request_head
 
@@ -55,6 +56,7 @@ def explain(config: Config, question: Question) -> Iterator[str]:
     """The lines to print; raises ProxyError for what the proxy would refuse."""
     router = Router(config)
     full_path, _, query = question.path.partition("?")
+    query, _ = key_apart(query)
     prefix, path = split_target(full_path)
     body = _body(question)
     reply = router.reply(path, prefix or question.target) if body is None else None

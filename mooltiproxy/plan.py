@@ -162,7 +162,7 @@ def _parts(value: object) -> dict[str, Any] | None:
 
 
 def _parts_of(value: Any) -> dict[str, Any]:
-    return {_IN_FILE.get(one.name, one.name): getattr(value, one.name) for one in fields(value)}
+    return {_IN_FILE.get(one.name, one.name): getattr(value, one.name) for one in fields(value) if one.compare}
 
 
 def _comparable(value: object) -> object:

@@ -234,6 +234,7 @@ class _Target:
             name=self._name,
             url=self._url,
             key=self._values.get("key") or (self._environ[envkey] if envkey else None),
+            envkey=envkey,
             preserve_method=self._values.get("preserveMethod", False),
             speaks=tuple(dialect.name for dialect in self._dialects),
             losses=self._values.get("losses", {}),

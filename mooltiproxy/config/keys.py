@@ -42,6 +42,7 @@ def built_key(name: str, values: Mapping[str, Any], environ: Mapping[str, str]) 
         expires=values.get("expires"),
         certificate=values.get("certificate"),
         limits=built_limits(values.get("limits", {}), name),
+        envkey=values.get("envkey"),
     )
 
 

@@ -195,6 +195,7 @@ class Run:
     max_wait: float = 600.0
     engine: str | None = None
     admin_key: str | None = field(default=None, repr=False)
+    admin_envkey: str | None = field(default=None, compare=False)
     load: Mapping[str, Any] = field(default_factory=dict)
     stop: tuple[str, ...] = field(default=(), repr=False)
     swap: str = "drain"
@@ -233,6 +234,7 @@ class Target:
     name: str
     url: str
     key: str | None = field(default=None, repr=False)
+    envkey: str | None = field(default=None, compare=False)
     preserve_method: bool = False
     speaks: tuple[str, ...] = ()
     losses: Mapping[str, str] = field(default_factory=dict)
@@ -290,6 +292,7 @@ class Key:
     endpoints: frozenset[str] | None = None
     expires: float | None = None
     certificate: str | None = None
+    envkey: str | None = field(default=None, compare=False)
 
     def may_name(self, model: str) -> bool:
         """Whether it may ask for a model of this name."""

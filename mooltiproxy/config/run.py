@@ -106,7 +106,7 @@ def there_is(path: str, folder: Path | None) -> str:
 def built(values: Mapping[str, Any], folder: Path, environ: Mapping[str, str]) -> Run:
     """The frozen section."""
     said = dict(values)
-    envkey = said.pop("admin_envkey", None)
+    envkey = said.get("admin_envkey")
     return Run(
         **{**said, "command": said.get("command", ()), "cwd": folder / said.get("cwd", "")},
         admin_key=environ[envkey] if envkey else None,

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mooltiproxy.config.model import CONFIG, MODEL, Config, Model, Run, Target
 
@@ -17,7 +17,8 @@ SHAPING = ("command", "cwd", "env", "ready", "ready_timeout", "group", "engine",
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """One server, or one model of a server that loads models itself. `models` are the names under `models:` that it
-    serves; `values` is what stands for words like `MODEL`; `memory` are bytes by resource."""
+    serves; `values` is what stands for words like `MODEL`; `memory` are bytes by resource; `withheld` are variables
+    of the environment that are not its to know."""
 
     name: str
     target: Target
@@ -25,6 +26,7 @@ class Wanted:
     models: tuple[str, ...]
     values: Mapping[str, str] = field(default_factory=dict)
     memory: Mapping[str, int] = field(default_factory=dict)
+    withheld: frozenset[str] = frozenset()
 
     @property
     def group(self) -> str:
@@ -43,10 +45,20 @@ def wanted(config: Config) -> Iterator[Wanted]:
         if target.run is not None:
             models = models_at[name]
             words = _told_apart(target.run)
+            withheld = key_variables(config) - {target.envkey}
             if words:
-                yield from _for_each(target, target.run, models, words)
+                servers = _for_each(target, target.run, models, words)
             else:
-                yield Wanted(name, target, target.run, tuple(one.name for one in models), memory=target.run.memory)
+                names = tuple(one.name for one in models)
+                servers = iter([Wanted(name, target, target.run, names, memory=target.run.memory)])
+            yield from (replace(one, withheld=withheld) for one in servers)
+
+
+def key_variables(config: Config) -> frozenset[str]:
+    """The variables of the environment that hold keys of clients, targets and engines."""
+    targets = config.targets.values()
+    of_targets = [name for one in targets for name in (one.envkey, one.run.admin_envkey if one.run else None)]
+    return frozenset(name for name in (*(one.envkey for one in config.keys), *of_targets) if name)
 
 
 def made_of(server: Wanted) -> object:

@@ -62,7 +62,8 @@ class Local:
         run = self._server.run
         values = {PORT: str(self.origin.port), **self._server.values}
         command = [_filled(word, values) for word in run.command]
-        environ = {name: value for name, value in os.environ.items() if not name.startswith(OWN_VARIABLES)}
+        kept = (name for name in os.environ if not name.startswith(OWN_VARIABLES) and name not in self._server.withheld)
+        environ = {name: os.environ[name] for name in kept}
         environ |= {name: _filled(value, values) for name, value in run.env.items()}
         log.info("%s: starting, to listen on %s", self._server.name, self.origin.authority)
         stop = self._stop_by(self.origin, [_filled(word, values) for word in run.stop])

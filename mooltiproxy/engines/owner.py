@@ -8,13 +8,15 @@ and comes back with the result.
 import asyncio
 import logging
 import math
+import os
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from mooltiproxy.config.model import MODEL, Config, Run
-from mooltiproxy.config.servers import Wanted, made_of, wanted
+from mooltiproxy.config.servers import Wanted, key_variables, made_of, wanted
 from mooltiproxy.engines import memory, remote
 from mooltiproxy.engines.driver import CannotStart, Driver
 from mooltiproxy.engines.leftovers import end_leftovers
@@ -504,10 +506,13 @@ def _rules(server: Wanted) -> Rules:
 
 
 def _secrets_in(config: Config) -> tuple[str, ...]:
-    """The keys of a configuration, to be masked."""
+    """The keys of a configuration, to be masked, and the password of its store."""
     targets = config.targets.values()
-    keys = (config.system.masterkey, *(one.key for one in targets), *(one.run.admin_key for one in targets if one.run))
-    return tuple(key for key in keys if key)
+    keys = {config.system.masterkey, *(one.key for one in targets), *(one.run.admin_key for one in targets if one.run)}
+    of_clients = {os.environ.get(name, "") for name in key_variables(config)}
+    password = urlsplit(config.system.store).password or ""
+    keys |= {key for key in (*of_clients, password, unquote(password)) if len(key) >= MIN_SECRET}
+    return tuple(sorted(filter(None, keys), key=len, reverse=True))
 
 
 def _in_mib(size: int) -> str:

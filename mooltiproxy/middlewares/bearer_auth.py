@@ -87,6 +87,12 @@ def credentials(exchange: Exchange) -> list[bytes]:
 def take_key_from_query(exchange: Exchange) -> list[bytes]:
     """The values of `key=` in the query, which is left without them, however the name is written: a target would read
     it all the same."""
-    fields = [(unquote(field.partition("=")[0]), field) for field in exchange.query.split("&")]
-    exchange.query = "&".join(field for name, field in fields if name != "key")
-    return [unquote_to_bytes(field.partition("=")[2]) for name, field in fields if name == "key"]
+    exchange.query, keys = key_apart(exchange.query)
+    return keys
+
+
+def key_apart(query: str) -> tuple[str, list[bytes]]:
+    """A query without `key=`, and the values of that."""
+    fields = [(unquote(field.partition("=")[0]), field) for field in query.split("&")]
+    rest = "&".join(field for name, field in fields if name != "key")
+    return rest, [unquote_to_bytes(field.partition("=")[2]) for name, field in fields if name == "key"]

@@ -16,6 +16,7 @@ from mooltiproxy.mapping.translate import Translated
 from mooltiproxy.mapping.upstream_errors import read_error
 from mooltiproxy.upstream import headers
 from mooltiproxy.upstream.answer import AnswerWriter
+from mooltiproxy.upstream.key_mask import KeyMask
 from mooltiproxy.upstream.limits import limits_for, retry_after
 from mooltiproxy.upstream.session import Origin
 
@@ -61,6 +62,7 @@ class Relay:
         self._fields: headers.Fields = []
         self._error_body = bytearray()
         self._hurry: asyncio.TimerHandle | None = None
+        self._mask: KeyMask | None = None
 
     def release(self) -> None:
         """Let go of everything: it is over. Methods of its own would keep it alive in a circle."""
@@ -78,6 +80,8 @@ class Relay:
         if self._meter is not None:
             self._meter.begin(status, headers.media_type(fields), headers.as_text(fields))
         translated = self._shape if self.writer.started else self._exchange.translated
+        if status >= 300 or translated is not None:
+            self._mask_key()
         try:
             if status in REDIRECTS and self._follow and self._found_redirect(fields):
                 self._take, self._close = _ignore, _nothing
@@ -96,6 +100,8 @@ class Relay:
 
     def body(self, data: bytes) -> None:
         """Some of the body, on its way by the way that `head` chose."""
+        if self._mask is not None:
+            data = self._mask.feed(data)
         if self._meter is not None:
             data = self._meter.feed(data)
         try:
@@ -106,6 +112,8 @@ class Relay:
     def end(self) -> None:
         """The answer is complete."""
         self.complete = True
+        if self._mask is not None and (held_back := self._mask.end()):
+            self._take(held_back)
         if self._meter is not None and (rest := self._meter.end()):
             self._take(rest)
         self._finish(None)
@@ -120,6 +128,13 @@ class Relay:
     def flush(self) -> None:
         """Write what one read brought."""
         self.writer.flush()
+
+    def _mask_key(self) -> None:
+        """Nothing that the target says, but for what passes with a good status, is to show anybody its key."""
+        route = self._exchange.route
+        self._mask = KeyMask.of(route.target.key) if route is not None else None
+        if self._mask is not None:
+            self._fields = [(name, self._mask.whole(value)) for name, value in self._fields]
 
     # The ways of a body.
 
@@ -318,7 +333,9 @@ class Relay:
         """End with an error: as an answer while nothing is written, then in the stream's own form, or by a cut."""
         if self.done.done():
             return
-        self._exchange.error = f"{type(error).__name__}: {error}"
+        # what the target itself says is for the client alone: it may quote what was asked
+        said = f"the target answered with an error ({error.status})" if type(error) is UpstreamError else str(error)
+        self._exchange.error = f"{type(error).__name__}: {said}"
         self._exchange.fault = error.fault if isinstance(error, UpstreamError) else ""
         if self.writer.started and not isinstance(error, EndpointMissing):  # then there is another way to ask
             self._break_off(error)

@@ -83,6 +83,17 @@ async def test_the_master_key_is_no_server_s_business(tmp_path: Path, monkeypatc
     assert re.search(r"found (\d+)::p\1$", answer["error"])
 
 
+async def test_keys_of_others_are_no_server_s_business(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OWN_KEY", "OTHER_KEY", "UNKNOWN"):
+        monkeypatch.setenv(name, f"it-has-{name}")
+    target, other = toy_target(), toy_target() | {"envkey": "OTHER_KEY"}
+    target["run"]["command"] = "sh -c 'echo ${port}: $OTHER_KEY, $UNKNOWN, $(printf %s $OWN_KEY | wc -c); exit 3'"
+    target |= {"envkey": "OWN_KEY"}
+    async with proxy(engines(toy=target, other=other), tmp_path, OWN_KEY="own", OTHER_KEY="other") as running:
+        _, answer = await generated(running, "toy")
+    assert re.search(r"\d+: , it-has-UNKNOWN, 14$", answer["error"])
+
+
 async def test_a_server_that_is_never_ready_is_given_up(tmp_path: Path) -> None:
     async with running_engines(tmp_path, toy=toy_target("--load-time", "60", ready_timeout=0.5)) as running:
         status, answer = await generated(running, "toy")
