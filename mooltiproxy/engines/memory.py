@@ -24,6 +24,8 @@ _KIB, _MIB = 1024, 1024 * 1024
 
 PATIENCE = 5.0
 """Seconds that nvidia-smi may take."""
+TO_DIE = 1.0
+"""Seconds that its end is waited for when it is killed: a driver that hangs holds it for longer."""
 FORGIVEN_AFTER = 600.0
 """Seconds until nvidia-smi is asked again where it was not there, or has failed."""
 
@@ -192,6 +194,8 @@ class NvidiaSmi:
             if process.returncode is None:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(process.communicate(), TO_DIE)
         return output.decode("utf-8", "replace") if process.returncode == 0 else None
 
 
