@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from mooltiproxy.activation import handed_over
 from mooltiproxy.bans import Bans
 from mooltiproxy.body_log import formatter
 from mooltiproxy.catalogue.answers import Catalogue
@@ -114,7 +115,7 @@ class Server:
         self._engines: Access = shared.engines if shared else Engines(self._session, self._metrics)
         self._counts = Counts(self._store, Slots(), Teller(self._metrics))
         self._queues = Queues()
-        self._given = shared.sockets if shared else ()
+        self._given = shared.sockets if shared else handed_over()
         self._sockets: list[asyncio.Server] = []
         self._live = Live(self._session)
         self._watcher = Watcher()

@@ -21,7 +21,7 @@ def listening(host: str, port: int, workers: int) -> list[Listening]:
     with ExitStack() as ours:
         alone = _alone(_addresses(host, port), ours)
         if not SPREADS:
-            return [[_listens(one.dup()) for one in alone] for _ in range(workers)]
+            return shared([_listens(one) for one in alone], workers)
         names = [(one.family, one.getsockname()) for one in alone]
     with ExitStack() as ours:
         made = [[ours.enter_context(_bound(*name, shares=True)) for name in names] for _ in range(workers)]
@@ -37,9 +37,16 @@ def abandon(sockets: Listening) -> None:
     if not SPREADS:
         return
     for place, one in enumerate(sockets):
+        if not one.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT):
+            continue  # it was handed over, and is everybody's
         family, name = one.family, one.getsockname()
         one.close()
         sockets[place] = _bound(family, name, shares=True)
+
+
+def shared(given: Listening, workers: int) -> list[Listening]:
+    """The same sockets for each worker: whichever is free first gets a connection."""
+    return [[one.dup() for one in given] for _ in range(workers)]
 
 
 def _alone(addresses: list[tuple[int, Any]], ours: ExitStack) -> Listening:

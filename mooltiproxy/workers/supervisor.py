@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 from itertools import chain
 from typing import Any
 
+from mooltiproxy.activation import handed_over
 from mooltiproxy.bans import Bans
 from mooltiproxy.config.inputs import Inputs
 from mooltiproxy.config.model import Config
@@ -37,7 +38,7 @@ from mooltiproxy.workers.desk import Desk
 from mooltiproxy.workers.engines import written
 from mooltiproxy.workers.link import Gone, Handler, Refused
 from mooltiproxy.workers.output import new_lock
-from mooltiproxy.workers.sockets import Listening, abandon, listening
+from mooltiproxy.workers.sockets import Listening, abandon, listening, shared
 
 log = logging.getLogger("mooltiproxy")
 
@@ -102,7 +103,8 @@ class Supervisor:
         if not self._config.system.masterkey:
             raise ConfigError(Problem(NO_KEY))
         system = self._config.system
-        self._sockets = listening(system.host, system.port, system.workers)
+        given = handed_over()
+        self._sockets = shared(given, system.workers) if given else listening(system.host, system.port, system.workers)
         self._handle_signals()
         self._session.trust(contexts_of(self._config.targets))
         self._engines.configure(self._config)
