@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from mooltiproxy.errors import RateLimited
 from mooltiproxy.exchange import Exchange
 from mooltiproxy.limits.rules import Place, Rule
-from mooltiproxy.mapping.dialect import Dialect
+from mooltiproxy.mapping.dialect import Dialect, LimitStyle
 from mooltiproxy.mapping.limit_fields import LIMITED, Of, field_name, limit_fields, names_of
 from mooltiproxy.metrics import Metrics
 from mooltiproxy.store import Level, Verdict
@@ -38,15 +38,19 @@ class Teller:
             rules = [(rule, level) for rule, level in told if rule.of == of and rule.is_hard]
             if rules:
                 rule, level = min(rules, key=_left) if len(rules) > 1 else rules[0]
-                self.tell_one(exchange, dialect_of, of, rule, level)
+                self._tell_one(exchange, dialect_of, of, rule, level)
         over = [rule for rule, level in told if rule.soft < rule.window.limit - level.remaining]
         if over:
             self._tell_over(exchange, over)
 
-    def tell_one(
+    def tell_only(self, exchange: Exchange, style: LimitStyle, rule: Rule, level: Level) -> None:
+        """The same for the one limit of requests that nothing else stands beside: the common case."""
+        exchange.headers += limit_fields(style, "requests", int(rule.window.limit), int(level.remaining), level.reset)
+        exchange.limits_told = _NAMES["requests"]
+
+    def _tell_one(
         self, exchange: Exchange, dialect_of: Callable[[str], Dialect], of: Of, rule: Rule, level: Level
     ) -> None:
-        """Put into the answer how one window of those that count this stands."""
         style = dialect_of(exchange.path).limit_style
         names = _NAMES[of]
         if (

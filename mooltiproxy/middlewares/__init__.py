@@ -58,7 +58,9 @@ MIDDLEWARES: dict[str, Callable[[Parts], Middleware]] = {
     "cors": lambda parts: cors(parts.config.system.cors),
     "ip_rules": lambda parts: ip_rules(parts.config, parts.bans, parts.router, parts.endpoints),
     "bearer_auth": lambda parts: bearer_auth(parts.keyring, parts.bans, parts.router, parts.open_paths),
-    "rate_limit": lambda parts: rate_limit(parts.rules, parts.counts, parts.router, parts.open_paths),
+    "rate_limit": lambda parts: rate_limit(
+        parts.rules, parts.counts, parts.router, parts.config.registry.dialects, parts.open_paths
+    ),
     "routing": lambda parts: routing(parts.router, parts.catalogue, parts.endpoints),
     "mapping": lambda parts: mapping(parts.config, parts.attachments.fetch, parts.templates.fetch),
 }

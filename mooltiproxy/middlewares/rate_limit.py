@@ -5,7 +5,7 @@ body to know (the model's limits, tokens and money) is counted by `limits/ledger
 the forwarder.
 """
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 
 from aiohttp import web
 
@@ -13,16 +13,22 @@ from mooltiproxy.config.model import Config
 from mooltiproxy.exchange import EXCHANGE
 from mooltiproxy.limits.ledger import Counts, Handler, Ledger
 from mooltiproxy.limits.rules import RuleBook
+from mooltiproxy.mapping.dialect import Dialect
 from mooltiproxy.routing import Router
 
 
 def rate_limit(
-    book: RuleBook, counts: Counts, router: Router, own_open_paths: Collection[str]
+    book: RuleBook,
+    counts: Counts,
+    router: Router,
+    dialects: Mapping[str, Dialect],
+    own_open_paths: Collection[str],
 ) -> Callable[..., Awaitable[web.StreamResponse]]:
     """A middleware that counts requests and refuses what is too many; the proxy's own open endpoints do not count."""
     open_paths = frozenset(path for path in own_open_paths if not router.maps(path))
     store, slots, teller = counts.store, counts.slots, counts.teller
     dialect_of, rules_of = router.dialect_of, book.of_client
+    styles = {path: dialect_of(path).limit_style for path in _paths(dialects)}
 
     async def middleware(
         request: web.BaseRequest, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -37,8 +43,9 @@ def rate_limit(
         try:
             if rules.wants:
                 verdict = store.take_now(rules.wants) or await store.take(rules.wants)
-                if rules.only is not None:  # the common case
-                    teller.tell_one(exchange, dialect_of, "requests", rules.only, verdict.levels[0])
+                if rules.only is not None:
+                    style = styles.get(exchange.path) or dialect_of(exchange.path).limit_style
+                    teller.tell_only(exchange, style, rules.only, verdict.levels[0])
                 else:
                     teller.tell(exchange, dialect_of, tuple(zip(rules.requests, verdict.levels, strict=True)))
                 if verdict.refused is not None:
@@ -49,6 +56,11 @@ def rate_limit(
                 slots.leave(places)
 
     return middleware
+
+
+def _paths(dialects: Mapping[str, Dialect]) -> set[str]:
+    """The paths of endpoints that are always the same."""
+    return {path for one in dialects.values() for endpoint in one.endpoints for path in endpoint.paths}
 
 
 def metered(config: Config, book: RuleBook, counts: Counts, router: Router, forward: Handler) -> Handler:

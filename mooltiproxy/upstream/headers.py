@@ -74,10 +74,12 @@ def for_target(fields: Iterable[tuple[bytes, bytes]], *, translated: bool) -> Fi
     return [(name, value) for name, value in kept if name not in named] if named else kept
 
 
-def for_client(fields: Fields, *, translated: bool) -> Fields:
-    """The target's fields that go to the client. Its request id goes as x-upstream-request-id, and so does that of an
-    API with a field of its own for it, where that means nothing to the client."""
+def for_client(fields: Fields, *, translated: bool, without: frozenset[bytes] = frozenset()) -> Fields:
+    """The target's fields that go to the client, but for those `without`. Its request id goes as x-upstream-request-id,
+    and so does that of an API with a field of its own for it, where that means nothing to the client."""
     named = nominated(fields)
+    if without:
+        named = named | without if named else without
     keep = _kept_from_other_dialect if translated else _kept_for_client
     kept: Fields = []
     for name, value in fields:

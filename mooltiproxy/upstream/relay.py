@@ -144,7 +144,7 @@ class Relay:
         length = headers.value_of(self._fields, b"content-length")
         self._start(
             self._status,
-            headers.for_client(self._fields, translated=False),
+            headers.for_client(self._fields, translated=False, without=self._exchange.limits_told),
             int(length) if length is not None and length.isdigit() and not self._is_shortened else None,
         )
         if self._exchange.watch is not None:
@@ -176,12 +176,7 @@ class Relay:
 
     def _start(self, status: int, fields: headers.Fields, length: int | None) -> None:
         self._exchange.status = status
-        self.writer.start(status, self._but_ours(fields) + self._exchange.headers, length)
-
-    def _but_ours(self, fields: headers.Fields) -> headers.Fields:
-        """The fields without those about limits that the proxy has of its own: what a target tells binds the proxy."""
-        told = self._exchange.limits_told
-        return [field for field in fields if field[0] not in told] if told else fields
+        self.writer.start(status, fields + self._exchange.headers, length)
 
     def _start_translation(self, translator: AnswerTranslator | None) -> None:
         if translator is None and self.writer.started:
@@ -225,9 +220,11 @@ class Relay:
         self._start(200, fields, length)
 
     def _fields_for_client(self) -> headers.Fields:
-        """The target's fields for a client of another dialect."""
+        """The target's fields for a client of another dialect; of limits those that the proxy has not."""
         style = self._dialect_of(self._exchange.path).limit_style
-        return headers.for_client(self._fields, translated=True) + limits_for(style, self._fields)
+        told = self._exchange.limits_told
+        limits = [field for field in limits_for(style, self._fields) if field[0] not in told]
+        return headers.for_client(self._fields, translated=True) + limits
 
     def keep_alive(self) -> None:
         """Show a streaming client that its answer is still to come; from then on errors are told in the stream."""
@@ -268,7 +265,7 @@ class Relay:
         return read_error(self._status, headers.media_type(self._fields), bytes(self._error_body))
 
     def _raise_error(self) -> None:
-        self._exchange.headers += self._but_ours(self._fields_for_client())
+        self._exchange.headers += self._fields_for_client()
         log.debug("%s: the target answered %d: %s", self._exchange.id, self._status, bytes(self._error_body[:2000]))
         error = self._error()
         told = retry_after(headers.as_text(self._fields))

@@ -118,3 +118,14 @@ def test_limits_that_cannot_hold_are_warned_about(
     messages = [problem.message for problem in from_data(data, Path(), {"MOOLTIPROXY_KEY": KEY}).warnings]
     assert len(messages) == len(said)
     assert all(word in message for word, message in zip(said, messages, strict=True))
+
+
+@pytest.mark.parametrize("store", ["memory", "sqlite"])
+async def test_a_limit_is_exact_under_many_requests_at_once(tmp_path: Path, store: str) -> None:
+    where = f"sqlite:{tmp_path}/state.db" if store == "sqlite" else store
+    async with limited({"requests": "20/1h", "tokens": "100000/1h"}, system={"store": where}) as one, at_once(one):
+        statuses = [status for status, _, _ in await asyncio.gather(*(one.chat() for _ in range(60)))]
+        assert sorted(statuses) == [200] * 20 + [429] * 40
+        assert await one.used() == [Used("alice", "m1", 20, 240, 60, 0.0)]
+        _, fields, _ = await one.chat(key="the-key-of-bob")
+        assert fields["x-ratelimit-remaining-requests"] == "19"
