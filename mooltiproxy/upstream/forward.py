@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from aiohttp import HttpVersion10, web
 
 from mooltiproxy.config.model import Config, Timeouts
-from mooltiproxy.errors import EndpointMissing, NotFound, ProxyError, UpstreamBroken
+from mooltiproxy.errors import EndpointMissing, NotFound, ProxyError, UpstreamBroken, UpstreamUnreachable
 from mooltiproxy.exchange import EXCHANGE, Exchange
 from mooltiproxy.mapping.dialect import Dialect
 from mooltiproxy.mapping.keep_alive import keep_alive_in
@@ -29,6 +29,8 @@ WHOLE_BODY = 256 * 1024
 MAX_REDIRECTS = 5
 FIRST_SIGN, LATER_SIGNS = 1.5, 5.0
 """Seconds until a streaming client gets a sign of life while its server starts, and between the later ones."""
+TRIES, AGAIN = 3, 0.1
+"""How often a server that the proxy starts is asked for a connection, and seconds until its end has been noticed."""
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 
 
@@ -104,16 +106,30 @@ class Forwarder:
         if reply is not None and keep_alive == 0:
             gate.unload(model)
             return replied(reply)
-        way = gate.ask(model, keep_alive, exchange.who)
-        try:
-            origin = way.origin or await self._waited(exchange, writer, plan, path, way, body)
-            if origin is None:  # the error is in the stream already
-                return Forwarded(exchange.status, keep_alive=writer.keep_alive)
-            if reply is not None:
-                return replied(reply)
-            return await self._answered(exchange, writer, plan, (origin, path), body)
-        finally:
-            way.leave()
+        tries = TRIES if route.target.run is not None else 1
+        while True:
+            tries -= 1
+            way = gate.ask(model, keep_alive, exchange.who)
+            try:
+                return await self._passed(way, exchange, writer, plan, path, body)
+            except UpstreamUnreachable:  # it has just died; nothing was sent, so the next one may be asked
+                if not tries or writer.started:
+                    raise
+                exchange.error = exchange.fault = ""
+            finally:
+                way.leave()
+            await asyncio.sleep(AGAIN)
+
+    async def _passed(
+        self, way: Pass, exchange: Exchange, writer: AnswerWriter, plan: Plan, path: str, body: bytes | None
+    ) -> web.StreamResponse:
+        """Ask the server, as soon as this way leads there."""
+        origin = way.origin or await self._waited(exchange, writer, plan, path, way, body)
+        if origin is None:  # the error is in the stream already
+            return Forwarded(exchange.status, keep_alive=writer.keep_alive)
+        if exchange.translated is not None and exchange.translated.reply is not None:
+            return replied(exchange.translated.reply)
+        return await self._answered(exchange, writer, plan, (origin, path), body)
 
     async def _waited(
         self, exchange: Exchange, writer: AnswerWriter, plan: Plan, path: str, way: Pass, body: bytes | None

@@ -7,13 +7,16 @@ import re
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
-from mooltiproxy.engines import local
+from mooltiproxy.engines import local, owner
+from mooltiproxy.engines.schedule import Ticket
+from mooltiproxy.upstream.session import Origin
 from tests.engines.running import generated, running_engines, shown, until
 from tests.servers.engines import BODY, asked, engines, processes, toy_target
 from tests.servers.proxy import BEARER, proxy
@@ -237,6 +240,24 @@ async def test_a_server_whose_guard_is_killed_is_ended_and_started_again(tmp_pat
         await until(running, "toy", state="stopped")
         assert server not in processes(str(tmp_path))
         assert (await generated(running, "toy"))[0] == 200
+
+
+async def test_a_request_that_finds_nobody_where_a_server_has_just_been_asks_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_engines(tmp_path, toy=toy_target()) as running:
+        assert (await generated(running, "toy"))[0] == 200
+        found, tickets = owner.Engines.origin, list[Ticket]()
+
+        def origin(engines: owner.Engines, ticket: Ticket) -> Origin | None:
+            tickets.append(ticket)
+            there = found(engines, ticket)
+            return replace(there, port=1) if there is not None and len(tickets) == 1 else there
+
+        monkeypatch.setattr(owner.Engines, "origin", origin)
+        assert (await generated(running, "toy"))[0] == 200
+        assert len(set(tickets)) == 2
+        assert (await shown(running, "toy"))["in_flight"] == 0
 
 
 async def test_200_requests_for_3_exclusive_servers_are_all_answered_and_never_two_of_them_run(tmp_path: Path) -> None:
