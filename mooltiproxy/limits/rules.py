@@ -50,7 +50,7 @@ class Place:
 @dataclass(frozen=True, slots=True)
 class Rules:
     """What counts for one client, or for one client and model. `wants` is what each request takes of `requests`, `only`
-    the one among these, where there is no other and it has no soft limit."""
+    the one among these, where nothing else is to be looked at before a request is routed."""
 
     requests: tuple[Rule, ...] = ()
     amounts: tuple[Rule, ...] = ()
@@ -63,9 +63,11 @@ class Rules:
         """These, by what they count."""
         every = tuple(rules)
         requests = tuple(rule for rule in every if rule.of == "requests")
+        at_a_time = tuple(places)
         amounts = tuple(rule for rule in every if rule.of != "requests")
-        only = requests[0] if len(requests) == 1 and math.isinf(requests[0].soft) else None
-        return cls(requests, amounts, tuple(places), tuple((rule.window, 1.0) for rule in requests), only)
+        is_alone = len(requests) == 1 and math.isinf(requests[0].soft) and not at_a_time
+        only = requests[0] if is_alone else None
+        return cls(requests, amounts, at_a_time, tuple((rule.window, 1.0) for rule in requests), only)
 
 
 NO_RULES = Rules()
