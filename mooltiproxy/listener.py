@@ -59,6 +59,11 @@ class ClientConnection(web.RequestHandler):
         self.head_since = self._listener.now()
         self.source: Pausable | None = None
 
+    @property
+    def waits(self) -> bool:
+        """Whether it has no request to answer."""
+        return self._waiter is not None
+
     def data_received(self, data: bytes) -> None:
         """Called by the event loop; notes when a head begins."""
         if self.busy:
@@ -135,6 +140,7 @@ class Listener(web.Server):
             "lingering_time": LINGER,
         }
         self._idle = asyncio.Event()
+        self._is_last = False
 
     def __call__(self) -> ClientConnection:
         """A new connection's protocol."""
@@ -149,6 +155,19 @@ class Listener(web.Server):
         while self.active:
             self._idle.clear()
             await self._idle.wait()
+
+    def take_leave(self) -> None:
+        """Let every answer from now on be the last of its connection, and say so."""
+        self._is_last = True
+
+    def pre_shutdown(self) -> None:
+        """End the connections that have no request under way; the others end with it."""
+        for connection in self.connections:
+            assert isinstance(connection, ClientConnection)
+            if connection.waits:
+                connection.force_close()
+            else:
+                connection.close()
 
     async def close(self) -> None:
         """End every connection at once, and with it the requests under way."""
@@ -190,6 +209,8 @@ class Listener(web.Server):
         assert isinstance(protocol, ClientConnection)
         protocol.busy = True
         protocol.head_since = 0.0
+        if self._is_last:
+            message = message._replace(should_close=True)
         return ProxyRequest(
             message, payload, protocol, writer, task, self._event_loop, client_max_size=self.current.max_body
         )

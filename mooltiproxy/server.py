@@ -48,6 +48,9 @@ log = logging.getLogger("mooltiproxy")
 
 BACKLOG = 2048
 TLS_HANDSHAKE_TIMEOUT = 15.0
+LEAVE = 5.0
+"""Seconds that connections have for a last request once somebody else listens in our place."""
+NOBODY_TO_REPLACE = "SIGUSR2 replaces workers one after the other: this takes system.workers of 2 or more"
 NO_KEY = "there is no master key: set MOOLTIPROXY_KEY in the environment, e.g. to `openssl rand -hex 24`"
 
 
@@ -240,6 +243,14 @@ class Server:
             return
         log.info("new connections to targets are made with the certificates that have changed")
 
+    async def hand_over(self) -> None:
+        """Leave new connections to a successor that listens already; returns when those that are open may end: what has
+        come to them until then is answered, and clients that keep one are told to open another."""
+        for server in self._sockets:
+            server.close()
+        self._listener.take_leave()
+        await asyncio.sleep(LEAVE)
+
     async def drain(self, within: float | None = None) -> None:
         """Stop listening, let open answers finish for `within` seconds (`system.drain`), then end what is left, model
         servers included."""
@@ -269,6 +280,7 @@ class Server:
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._begin_reload)
+        loop.add_signal_handler(signal.SIGUSR2, lambda: log.warning(NOBODY_TO_REPLACE))
 
     def _begin_reload(self) -> "asyncio.Task[Outcome]":
         task = asyncio.create_task(self.reload())

@@ -9,8 +9,12 @@ from contextlib import suppress
 from typing import Any
 
 from mooltiproxy.metrics import Written
-from mooltiproxy.workers.link import Gone, Handler, Link, Refused
+from mooltiproxy.workers.link import PROTOCOL, Gone, Handler, Link, Refused
 
+PULSE = 5.0
+"""Seconds from one answer of a worker to the next question whether its event loop turns."""
+LONGEST_SILENCE = 30.0
+"""Seconds without an answer after which it does not count as a worker any more."""
 PATIENCE = 1.0
 """Seconds that a worker has to report; what it reported last counts where it takes longer."""
 
@@ -40,7 +44,7 @@ class Child:
                 process = await asyncio.create_subprocess_exec(
                     *command,
                     "--worker",
-                    ",".join(map(str, descriptors)),
+                    ",".join(map(str, [PROTOCOL, *descriptors])),
                     stdin=asyncio.subprocess.DEVNULL,
                     pass_fds=descriptors,
                     start_new_session=True,
@@ -49,10 +53,16 @@ class Child:
                 ours.close()
                 raise
         ours.setblocking(False)
-        link = Link(handlers)
+        known = dict(handlers)
+        link = Link(known)
         child = cls(process, link, generation)
+        known["counted"] = child.count
         await link.open(ours)
         return child
+
+    def count(self, counted: Written) -> None:
+        """Take what it has counted."""
+        self.counted = counted
 
     async def report(self) -> dict[str, int]:
         """How many requests of each engine it answers; keeps what it has counted."""
@@ -61,9 +71,21 @@ class Child:
                 told: dict[str, Any] = await self.link.ask("report")
         except (TimeoutError, Gone, Refused):
             return {}
-        self.counted = told["metrics"]
+        self.count(told["metrics"])
         flying: dict[str, int] = told["in_flight"]
         return flying
+
+    async def is_stuck(self) -> bool:
+        """Returns once it has not answered for too long: true; or once it has ended: false."""
+        try:
+            while True:
+                await asyncio.sleep(PULSE)
+                async with asyncio.timeout(LONGEST_SILENCE):
+                    await self.link.ask("pulse")
+        except TimeoutError:
+            return True
+        except Gone:
+            return False
 
     async def kill(self) -> None:
         """End it at once."""

@@ -15,6 +15,9 @@ import orjson
 
 log = logging.getLogger("mooltiproxy.workers")
 
+PROTOCOL = 1
+"""Counts what is changed in the messages or their meaning: a worker that was started from newer files than its
+supervisor must know."""
 UNEXPECTED = "unexpected error while answering another process"
 RESULT, FAILURE = "=", "!"
 HEAD = 4

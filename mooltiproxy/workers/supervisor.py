@@ -22,6 +22,7 @@ from mooltiproxy.engines.owner import Engines
 from mooltiproxy.errors import ConfigError, Problem
 from mooltiproxy.metrics import Metrics, Written
 from mooltiproxy.server import (
+    LEAVE,
     NO_KEY,
     loop_factory,
     not_reloaded,
@@ -38,16 +39,15 @@ from mooltiproxy.workers.desk import Desk
 from mooltiproxy.workers.engines import written
 from mooltiproxy.workers.link import Gone, Handler, Refused
 from mooltiproxy.workers.output import new_lock
-from mooltiproxy.workers.sockets import Listening, abandon, listening, shared
+from mooltiproxy.workers.place import Place
+from mooltiproxy.workers.sockets import Listening, listening, shared
 
 log = logging.getLogger("mooltiproxy")
 
-STABLE = 10.0
-"""Seconds after which a worker that ends does not count as one that ends again and again."""
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
-"""Seconds until such a one is started again: the first time, and the most that doubling makes of it."""
 PATIENCE = 60.0
-"""Seconds that a worker has to read a configuration."""
+"""Seconds that a worker has to read a configuration, and that one which is to replace another has to serve."""
+NOT_NOW = "SIGUSR2 came while workers were starting: send it again once they serve"
+NOT_REPLACED = "the restart ends here: worker %d of %d cannot be replaced, it and those after it stay as they are:\n%s"
 BEYOND_DRAIN = 5.0
 """Seconds that workers have to end beyond `system.drain`."""
 
@@ -92,9 +92,11 @@ class Supervisor:
         self._bans = Bans(config.cerbere)
         self._lock = new_lock()
         self._sockets: list[Listening] = []
+        self._places: list[Place] = []
         self._children: set[Child] = set()
         self._stop = asyncio.Event()
         self._changing = asyncio.Lock()
+        self._restarting = asyncio.Lock()
         self._watcher = Watcher()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -132,36 +134,17 @@ class Supervisor:
         if any(task.cancelled() for task in starting):
             return False
         children = [task.result() for task in starting]
-        for number, (place, child) in enumerate(zip(self._sockets, children, strict=True), 1):
-            self._in_background(self._tend(number, place, child))
+        pairs = enumerate(zip(self._sockets, children, strict=True), 1)
+        self._places = [Place(number, sockets, self._started, child) for number, (sockets, child) in pairs]
         log.info("%d workers serve, as processes %s", len(children), ", ".join(str(child.pid) for child in children))
         for url in urls(self._config, self._sockets[0]):
             log.info("listening on %s", url)
         return True
 
-    async def _tend(self, number: int, place: Listening, child: Child | None) -> None:
-        """Have a worker in this place as long as the supervisor runs."""
-        failures = 0
-        while True:
-            began = self._loop.time()
-            if child is not None:
-                await asyncio.shield(child.ended)
-                log.error("worker %d (process %d) has ended %s", number, child.pid, child.end)
-            failures = 1 if child is not None and self._loop.time() - began >= STABLE else failures + 1
-            if failures > 1:
-                abandon(place)
-                await asyncio.sleep(min(FIRST_PAUSE * 2 ** min(failures - 2, 10), LONGEST_PAUSE))
-            try:
-                child = await self._started(place)
-                log.info("worker %d serves again, as process %d", number, child.pid)
-            except (ConfigError, OSError) as error:
-                child = None
-                log.error("worker %d cannot be started:\n%s", number, error)
-
-    async def _started(self, place: Listening) -> Child:
+    async def _started(self, sockets: Listening) -> Child:
         """A worker that serves what is to be served; raises ConfigError where it cannot."""
         desk = Desk(self._engines)
-        handed = [self._lock.fileno(), *(one.fileno() for one in place)]
+        handed = [self._lock.fileno(), *(one.fileno() for one in sockets)]
         child = await Child.start(self._command, handed, {**desk.handlers(), **self._handlers()}, self._generation)
         desk.open(child.link)
         child.link.closed.add_done_callback(lambda _: self._forget(child))
@@ -194,6 +177,8 @@ class Supervisor:
         """Have all workers stop listening and finish their answers, then end them, and the model servers."""
         end = self._loop.time() + self._config.system.drain
         self._watcher.close()
+        for place in self._places:
+            place.close()
         for task in self._tasks:
             task.cancel()
         for one in chain.from_iterable(self._sockets):
@@ -213,11 +198,43 @@ class Supervisor:
         for name in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(name, self._stop.set)
         self._loop.add_signal_handler(signal.SIGHUP, lambda: self._in_background(self.reload()))
+        self._loop.add_signal_handler(signal.SIGUSR2, lambda: self._in_background(self.restart()))
 
     def _in_background(self, work: Any) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    # Other processes for the same work.
+
+    async def restart(self) -> None:
+        """Reload, then have every worker replaced by one that is started from the files as they are now, one after the
+        other; stops at one that cannot be started."""
+        if self._restarting.locked() or not self._places:
+            log.warning(NOT_NOW)
+            return
+        async with self._restarting:
+            if self._reload is not None:
+                await self.reload()
+            for place in self._places:
+                try:
+                    async with asyncio.timeout(PATIENCE):
+                        child, before = await place.renew()
+                except (ConfigError, OSError) as error:  # a TimeoutError among them
+                    reason = str(error) or f"it does not serve after {PATIENCE:g} s"
+                    log.error(NOT_REPLACED, place.number, len(self._places), reason)
+                    return
+                log.info("worker %d is now process %d", place.number, child.pid)
+                if before is not None:
+                    self._in_background(self._leave(before))
+            log.info("all workers have been replaced")
+
+    async def _leave(self, child: Child) -> None:
+        """Let a worker end that has a successor."""
+        child.serves = False
+        child.link.tell("hand over")
+        await asyncio.wait([child.ended], timeout=LEAVE + self._config.system.drain + BEYOND_DRAIN)
+        await child.kill()
 
     # A new configuration.
 

@@ -1,6 +1,7 @@
 """One of several workers: serves as a single process would, and does what its supervisor says."""
 
 import asyncio
+import logging
 import os
 import select
 import signal
@@ -17,12 +18,15 @@ from mooltiproxy.errors import ConfigError
 from mooltiproxy.server import Server, Shared, calm_collector, loop_factory, set_up_logging
 from mooltiproxy.store.addresses import Record
 from mooltiproxy.workers.engines import RemoteEngines
-from mooltiproxy.workers.link import Link, Refused
+from mooltiproxy.workers.link import PROTOCOL, Link, Refused
 from mooltiproxy.workers.output import SharedOutput
 from mooltiproxy.workers.shared import SharedBans, SharedMetrics
 
+log = logging.getLogger("mooltiproxy.workers")
+
 STDOUT = 1
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+OTHER_VERSION = "the installed version cannot work under the one that runs: it takes a full restart"
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
 """They are the supervisor's business, and may well be sent to all processes of a terminal or a service."""
 LAST_MOMENTS = 3.0
 """Seconds that a worker has after the end of its supervisor, whatever it is doing."""
@@ -32,12 +36,15 @@ Configured = Callable[[Inputs], Config]
 
 
 def work(handed: str, configured: Configured, *, verbose: bool = False) -> int:
-    """Serve until the supervisor says otherwise or has ended; the exit code. `handed` are the numbers of file
-    descriptors: the link, what is locked for standard output, and the sockets to listen on."""
+    """Serve until the supervisor says otherwise or has ended; the exit code. `handed` are the supervisor's protocol and
+    the numbers of file descriptors: the link, what is locked for standard output, and the sockets to listen on."""
     for number in SIGNALS:
         signal.signal(number, lambda *_: None)
     set_up_logging(verbose)
-    descriptors = [int(number) for number in handed.split(",")]
+    protocol, *descriptors = [int(number) for number in handed.split(",")]
+    if protocol != PROTOCOL:
+        log.error(OTHER_VERSION)
+        return 1
     for one in descriptors:
         os.set_inheritable(one, False)
     link, lock, *listening = descriptors
@@ -89,6 +96,7 @@ class Worker:
             await asyncio.wait([draining, self._link.closed], return_when=asyncio.FIRST_COMPLETED)
             if self._link.closed.done():
                 await asyncio.wait([draining], timeout=LAST_MOMENTS / 2)
+        self._link.tell("counted", self._metrics.written())
         self._link.close()
 
     def _orders(self) -> dict[str, Callable[..., Any]]:
@@ -96,7 +104,9 @@ class Worker:
             "start": self._start,
             "prepare": self._prepare,
             "commit": self._commit,
+            "hand over": self._hand_over,
             "drain": self._ending.set,
+            "pulse": lambda: None,
             "report": lambda: {"metrics": self._metrics.written(), "in_flight": self._engines.in_flight()},
         }
 
@@ -130,6 +140,12 @@ class Worker:
             raise Refused(str(error)) from error
         calm_collector()
         self._server = server
+
+    async def _hand_over(self) -> None:
+        """Leave what comes to a successor, and end."""
+        assert self._server is not None
+        await self._server.hand_over()
+        self._ending.set()
 
     async def _reload_all(self) -> Outcome:
         """Have the supervisor read the configuration anew, for all workers."""

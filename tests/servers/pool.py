@@ -66,9 +66,9 @@ def _open_files(pid: int) -> set[str]:
     return found
 
 
-def connected(port: int) -> HTTPConnection:
-    """A connection that has got an answer already."""
-    connection = HTTPConnection("127.0.0.1", port, timeout=20)
+def connected(port: int, source: str = "127.0.0.1") -> HTTPConnection:
+    """A connection from this address that has got an answer already."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=20, source_address=(source, 0))
     assert got(connection, "/ping") == (200, b"pong")
     return connection
 
@@ -81,12 +81,14 @@ def got(connection: HTTPConnection, path: str, key: str = KEY) -> tuple[int, byt
 
 
 @contextmanager
-def spread(port: int, pids: list[int], each: int = 1) -> Iterator[list[list[HTTPConnection]]]:
-    """Connections to each of these workers, so many; closed at the end."""
+def spread(
+    port: int, pids: list[int], each: int = 1, source: str = "127.0.0.1"
+) -> Iterator[list[list[HTTPConnection]]]:
+    """Connections to each of these workers, so many, from one address; closed at the end."""
     found: dict[int, list[HTTPConnection]] = {pid: [] for pid in pids}
     with ExitStack() as opened:
         for _ in range(200):
-            connection = opened.enter_context(closing(connected(port)))
+            connection = opened.enter_context(closing(connected(port, source)))
             of_worker = found[worker_of(connection, pids)]
             if len(of_worker) < each:
                 of_worker.append(connection)

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,14 +46,16 @@ class Running:
 
 
 @contextmanager
-def running_proxy(folder: Path, config: str, *options: str, key: str | None = KEY) -> Iterator[Running]:
+def running_proxy(
+    folder: Path, config: str, *options: str, key: str | None = KEY, program: Sequence[str] = ("-m", "mooltiproxy")
+) -> Iterator[Running]:
     """Start `mooltiproxy serve` on this configuration file and wait until it listens; killed at the end.
 
     Its log is read all the time: a full pipe would stop it. Its access log goes to `access.txt` in the folder.
     """
     file = folder / "config.yaml"
     file.write_text(config)
-    command = [sys.executable, "-m", "mooltiproxy", "serve", "--config", str(file), *options]
+    command = [sys.executable, *program, "serve", "--config", str(file), *options]
     environ = {**os.environ, "MOOLTIPROXY_KEY": key or "", "PYTHONPATH": str(Path(__file__).parent.parent.parent)}
     with open(folder / "access.txt", "w") as access:
         process = subprocess.Popen(command, stdout=access, stderr=subprocess.PIPE, text=True, env=environ, cwd=folder)

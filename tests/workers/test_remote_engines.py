@@ -20,7 +20,8 @@ from mooltiproxy.upstream.session import PooledSession
 from mooltiproxy.workers.desk import Desk
 from mooltiproxy.workers.engines import RemoteEngines
 from mooltiproxy.workers.link import Link
-from tests.servers.engines import engines, toy_target
+from tests.servers.engines import engines
+from tests.servers.small import small_target
 
 
 class Counting(Link):
@@ -54,7 +55,7 @@ class Joined:
 
 
 def configured(tmp_path: Path, **run: Any) -> Config:
-    data = engines(a=toy_target(log=tmp_path / "toy.jsonl", **run))
+    data = engines(a=small_target(tmp_path, **run))
     return from_data(data, tmp_path, {"MOOLTIPROXY_KEY": "the-proxy-key"})
 
 

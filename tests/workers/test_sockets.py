@@ -1,11 +1,23 @@
 """The sockets of the workers."""
 
 import socket
+import ssl
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
+import aiohttp
 import pytest
 
+from mooltiproxy.bans import Bans
+from mooltiproxy.certs import write_pair
+from mooltiproxy.config.load import from_data
+from mooltiproxy.endpoints.reload import Outcome
+from mooltiproxy.engines.owner import Engines
+from mooltiproxy.metrics import Metrics
+from mooltiproxy.server import Server, Shared
+from mooltiproxy.upstream.session import PooledSession
 from mooltiproxy.workers import sockets
 from mooltiproxy.workers.sockets import Listening, abandon, listening
 
@@ -77,3 +89,26 @@ def test_where_the_kernel_does_not_spread_connections_all_share_one_socket(monke
         for _ in range(8):
             opened.enter_context(socket.create_connection(name))
         assert accepted(made[1]) == 8
+
+
+async def no_reload() -> Outcome:
+    return Outcome(False, [])
+
+
+async def test_what_is_handed_in_is_served_with_tls(tmp_path: Path) -> None:
+    cert, _ = write_pair(tmp_path / "certificates")
+    target = {"url": "http://127.0.0.1:9", "speaks": "tgi"}
+    data = {"targets": {"default": "one", "one": target}, "system": {"ssl": True}}
+    config = from_data(data, tmp_path, {"MOOLTIPROXY_KEY": "the-proxy-key"})
+    metrics, session = Metrics(), PooledSession()
+    with bound("127.0.0.1", 0, 1) as [place]:
+        shared = Shared(
+            Bans(config.cerbere), metrics, Engines(session, metrics), sys.stdout, [place[0].dup()], no_reload
+        )
+        server = Server(config, shared=shared)
+        await server.start()
+        context = ssl.create_default_context(cafile=str(cert))
+        async with aiohttp.ClientSession() as client, client.get(f"{server.urls[0]}/ping", ssl=context) as response:
+            assert (response.url.scheme, await response.text()) == ("https", "pong")
+        await server.drain(0)
+        await session.close()
