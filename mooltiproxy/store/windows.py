@@ -89,6 +89,19 @@ class Counter:
         reset = left + window.seconds if self.now else left if self.before else 0.0
         return Level(max(0.0, window.limit - used), reset)
 
+    def taken(self, window: Window, amount: float, at: float) -> Verdict | None:
+        """Take it at once where the windows need not be moved and there is enough; else None, and nothing is taken."""
+        age = at - self.start
+        if amount <= 0.0 or not 0.0 <= age < window.seconds:
+            return None
+        used = self.now + amount
+        if self.before:
+            used += self.before * (1.0 - age / window.seconds)
+        if used > window.limit:
+            return None
+        self.now += amount
+        return Verdict((Level(window.limit - used, 2.0 * window.seconds - age),))
+
     def wait(self, window: Window, amount: float, at: float) -> float:
         """Seconds until this much is there, at a time to which `used` has moved the windows."""
         room = window.limit - amount

@@ -2,6 +2,7 @@
 
 import math
 from datetime import date
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from mooltiproxy.store import MemoryStore, Used, Window
 from mooltiproxy.store.memory import today
 from mooltiproxy.store.usage import OTHER, UsageTable
+from mooltiproxy.store.windows import Counter, verdict
 
 MINUTE = Window("minute", 10, 60)
 DAY = Window("day", 25, 86400)
@@ -60,6 +62,17 @@ def test_of_several_windows_all_are_taken_or_none(store: MemoryStore, clock: Clo
     assert granted(store, MINUTE, DAY, of=100) == 10
     clock.time += 120
     assert granted(store, MINUTE, DAY, of=100) == 5
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_window_alone_is_taken_as_one_beside_others(seed: int, store: MemoryStore, clock: Clock) -> None:
+    random, window, counter = Random(seed), Window("alone", 5.0, 10.0), Counter(clock.time)
+    for _ in range(1_000):
+        clock.time += random.choice((0.0, 0.1, 1.0, 7.0, 12.0, 25.0))
+        wants = [(window, random.choice((0.0, 0.5, 1.0, 3.0, 6.0)))]
+        found, expected = store.take_now(wants), verdict(wants, [counter], clock.time)
+        assert found.refused == expected.refused
+        assert (found.retry_after, *found.levels[0]) == pytest.approx((expected.retry_after, *expected.levels[0]))
 
 
 def test_what_is_refused_by_two_windows_waits_for_the_slower(store: MemoryStore) -> None:
