@@ -66,7 +66,8 @@ def test_of_several_windows_all_are_taken_or_none(store: MemoryStore, clock: Clo
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_window_alone_is_taken_as_one_beside_others(seed: int, store: MemoryStore, clock: Clock) -> None:
-    random, window, counter = Random(seed), Window("alone", 5.0, 10.0), Counter(clock.time)
+    random, window, counter = Random(seed), Window("alone", 5.0, 10.0), Counter(clock.time, 1.0)
+    store.take_now([(window, 1.0)])
     for _ in range(1_000):
         clock.time += random.choice((0.0, 0.1, 1.0, 7.0, 12.0, 25.0))
         wants = [(window, random.choice((0.0, 0.5, 1.0, 3.0, 6.0)))]
