@@ -40,12 +40,17 @@ class Answer(NamedTuple):
 @dataclass(slots=True)
 class Batch:
     """Everything that one turn of the event loop wants. It is carried out as a whole, or not at all: `adds` first, so
-    that `takes` may have what is given back."""
+    that `takes` may have what is given back.
+
+    `used` and `notes` come again where it is not known what became of them, with the same number as `parcel`: what was
+    written then is not written twice. Numbers rise; what has the number 0 never comes again.
+    """
 
     adds: list[tuple[Window, float]] = field(default_factory=list)
     takes: list[Wants] = field(default_factory=list)
     used: list[Usage] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
+    parcel: int = 0
     since: Seen | None = None
 
 

@@ -94,10 +94,22 @@ for index, one in pairs(counters) do
     redis.call('SET', KEYS[index], string.format('%.17g %.17g %.17g', one.start, one.now, one.before), 'PX', math.max(1, expires))
 end
 
+-- What its sender was not told of and sends again has been written.
+if batch.parcel > 0 then
+    local sent = prefix .. 'sent:' .. batch.sender
+    if tonumber(redis.call('GET', sent) or 0) >= batch.parcel then
+        batch.used, batch.notes = {}, {}
+    else
+        redis.call('SET', sent, batch.parcel, 'EX', KEPT)
+    end
+end
+
 for _, row in ipairs(batch.used) do
-    local key = prefix .. 'usage:' .. row[1]
-    for field = 1, 3 do redis.call('HINCRBY', key, row[2] .. field, row[2 + field]) end
-    redis.call('HINCRBYFLOAT', key, row[2] .. 4, row[6])
+    local key, name = prefix .. 'usage:' .. row[1], row[2]
+    if redis.call('HLEN', key) >= 4 * batch.most_rows and redis.call('HEXISTS', key, name .. 1) == 0 then name = row[3] end
+    -- A sum that is too large for the server stays as it is.
+    for field = 1, 3 do redis.pcall('HINCRBY', key, name .. field, row[3 + field]) end
+    redis.pcall('HINCRBYFLOAT', key, name .. 4, row[7])
     redis.call('EXPIRE', key, USAGE_DAYS * 86400)
 end
 
@@ -125,7 +137,7 @@ local function noted(one, what, amount, seconds)
     return {0, at, 0, 0, 0}
 end
 
-local changed = prefix .. 'changed'
+local changed, last = prefix .. 'changed', tonumber(redis.call('GET', prefix .. 'number') or 0)
 for _, note in ipairs(batch.notes) do
     local address = note[1]
     local one = noted(known(address) or {0, 0, 0, 0, 0}, note[2], note[3], note[4])
@@ -148,7 +160,12 @@ local changes = false
 if batch.since ~= cjson.null then
     redis.call('SET', prefix .. 'epoch', ARGV[2], 'NX')
     local epoch, number = redis.call('GET', prefix .. 'epoch'), 0
-    if epoch == batch.since[1] then number = batch.since[2] end
+    if epoch == batch.since[1] and batch.since[2] > last then -- it is as it was at some time before: whoever asks tells it all
+        epoch = ARGV[2]
+        redis.call('SET', prefix .. 'epoch', epoch)
+    elseif epoch == batch.since[1] then
+        number = batch.since[2]
+    end
     local rows = redis.call('ZRANGEBYSCORE', changed, '(' .. string.format('%d', number), '+inf', 'WITHSCORES', 'LIMIT', 0, batch.most_records)
     local records = {}
     for row = 1, #rows, 2 do

@@ -20,6 +20,7 @@ from redis.exceptions import NoScriptError, RedisError
 from mooltiproxy.store.addresses import Record
 from mooltiproxy.store.backend import Answer, Batch, Changes, Seen, StoreDown
 from mooltiproxy.store.records import Usage, Used
+from mooltiproxy.store.usage import MOST_ROWS, OTHER
 from mooltiproxy.store.windows import Level, Verdict, Wants
 
 PREFIX = "mooltiproxy:1:"
@@ -40,6 +41,7 @@ class RedisBackend:
         self.name = without_secrets(url)
         self._client: Redis = Redis.from_url(url, retry=Retry(NoBackoff(), 0), health_check_interval=0)
         self._sha = ""
+        self._sender = uuid4().hex
 
     async def open(self) -> None:
         """Reach the server and leave it the script; raises StoreDown."""
@@ -49,7 +51,7 @@ class RedisBackend:
     async def exchange(self, batch: Batch) -> Answer:
         """Carry out a batch; raises StoreDown."""
         names: dict[str, int] = {}
-        body = orjson.dumps(_written(batch, names))
+        body = orjson.dumps({**_written(batch, names), "sender": self._sender})
         arguments: tuple[str | bytes, ...] = (*[f"{PREFIX}window:{name}" for name in names], PREFIX, uuid4().hex, body)
         try:
             said: bytes = await self._asked(self._client.evalsha(self._sha, len(names), *arguments))
@@ -115,16 +117,19 @@ def _written(batch: Batch, names: dict[str, int]) -> dict[str, Any]:
         "adds": [(index(window.name), window.seconds, amount) for window, amount in batch.adds],
         "used": [_row(one) for one in batch.used],
         "notes": [(one.address, one.what, one.amount, one.seconds) for one in batch.notes],
+        "parcel": batch.parcel,
         "since": batch.since and tuple(batch.since),
+        "most_rows": MOST_ROWS,
         "most_records": RECORDS_AT_ONCE,
         "most_addresses": MOST_ADDRESSES,
     }
 
 
-def _row(usage: Usage) -> tuple[str, str, int, int, int, float]:
+def _row(usage: Usage) -> tuple[str, str, str, int, int, int, float]:
+    """A row of usage, with the fields of its model and of the others of its key."""
     used = usage.used
-    field = orjson.dumps([_plain(used.key), _plain(used.model)]).decode()
-    return usage.day.isoformat(), field, used.requests, used.tokens_in, used.tokens_out, used.cost
+    field, other = (orjson.dumps([_plain(used.key), _plain(model)]).decode() for model in (used.model, OTHER))
+    return usage.day.isoformat(), field, other, used.requests, used.tokens_in, used.tokens_out, used.cost
 
 
 def _plain(name: str) -> str:

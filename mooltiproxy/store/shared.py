@@ -78,6 +78,8 @@ class SharedStore:
         self._wanted = asyncio.Event()
         self._unsent = UsageTable()
         self._notes: deque[Note] = deque(maxlen=MOST_NOTES)
+        self._parcels = 0
+        self._unsure: Batch | None = None
         self._seen: Seen = Seen()
         self._is_sync_due = True
         self._next_sync = 0.0
@@ -152,8 +154,10 @@ class SharedStore:
         task.cancel()
         await asyncio.wait([task])
         if self.is_up:
-            self._is_sync_due = True
             with suppress(StoreDown):
+                if self._unsure is not None:
+                    await self._exchange()
+                self._is_sync_due = True
                 await self._exchange()
         self.is_up = False
         self._pending.end()
@@ -185,9 +189,8 @@ class SharedStore:
                     await self._exchange()
             except StoreDown as error:
                 self._is_down(str(error))
-            except Exception as error:
-                log.exception("unexpected error of the store")
-                self._is_down(type(error).__name__)
+            except Exception as error:  # noqa: BLE001 - the log shows it, with its place
+                self._is_down(type(error).__name__, error)
             self._tried.set()
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
@@ -220,7 +223,7 @@ class SharedStore:
         self._wanted.set()
 
     async def _exchange(self) -> None:
-        """Have the backend carry out what is pending; raises StoreDown, with nothing lost but who waited."""
+        """Have the backend carry out what is pending; raises StoreDown. What it may have missed is sent again then."""
         pending, self._pending = self._pending, _Pending()
         batch = pending.batch
         self._fill(batch)
@@ -228,8 +231,10 @@ class SharedStore:
             answer = await self._answered(batch)
         except BaseException:
             pending.end()
-            self._keep(batch)
+            self._unsure = batch if batch.parcel else None
+            self._is_sync_due = True
             raise
+        self._unsure = None
         pending.answer(answer.verdicts)
         self._learn(answer)
 
@@ -245,23 +250,22 @@ class SharedStore:
             raise StoreDown(f"it has not answered within {PATIENCE + GRACE:g} s") from None
 
     def _fill(self, batch: Batch) -> None:
-        """Put in what is sent beside requests: news of addresses at once, usage once a second."""
-        while self._notes and len(batch.notes) < NOTES_AT_ONCE:
-            batch.notes.append(self._notes.popleft())
-        if self._is_sync_due:
-            self._is_sync_due = False
+        """Put in what is sent beside requests: news of addresses at once, usage once a second; first what may not
+        have arrived, as it was."""
+        is_due, self._is_sync_due = self._is_sync_due, False
+        if is_due:
             self._next_sync = self._loop.time() + SYNC
-            batch.used = self._unsent.taken()
+        if self._unsure is not None:
+            batch.used, batch.notes, batch.parcel = self._unsure.used, self._unsure.notes, self._unsure.parcel
+        else:
+            while self._notes and len(batch.notes) < NOTES_AT_ONCE:
+                batch.notes.append(self._notes.popleft())
+            batch.used = self._unsent.taken() if is_due else []
+            if batch.notes or batch.used:
+                self._parcels += 1
+                batch.parcel = self._parcels
+        if is_due or batch.notes:
             batch.since = self._seen
-        elif batch.notes:
-            batch.since = self._seen
-
-    def _keep(self, batch: Batch) -> None:
-        """Take back what the store did not get, for later."""
-        self._notes.extendleft(reversed(batch.notes))
-        for day, used in batch.used:
-            self._unsent.add(day, used)
-        self._is_sync_due = True
 
     def _learn(self, answer: Answer) -> None:
         if answer.changes is None:
@@ -270,14 +274,15 @@ class SharedStore:
         if self._watcher is not None:
             if changes.seen.epoch != self._seen.epoch:  # a new store, or one that has lost everything
                 self._notes.extend(self._watcher.all_bans())
-            self._watcher.learn(changes.records)
+            ahead = {note.address for note in self._notes}  # of these we know more than the store did
+            self._watcher.learn([record for record in changes.records if record.address not in ahead])
         self._seen = changes.seen
         if changes.has_more or self._notes:
             self._sync()
 
-    def _is_down(self, reason: str) -> None:
+    def _is_down(self, reason: str, unexpected: Exception | None = None) -> None:
         self.is_up = False
-        self._said.down(self._backend.name, reason, fails_open=self._fails_open)
+        self._said.down(self._backend.name, reason, unexpected, fails_open=self._fails_open)
         pending, self._pending = self._pending, _Pending()
         pending.end()
         self._alone.add(pending.batch.adds)
@@ -290,12 +295,13 @@ class _Said:
         self._up = True
         self._next = 0.0
 
-    def down(self, name: str, reason: str, *, fails_open: bool) -> None:
-        """It is down."""
+    def down(self, name: str, reason: str, unexpected: Exception | None, *, fails_open: bool) -> None:
+        """It is down; where that is a fault of ours, the log shows where."""
         if time.monotonic() < self._next:
             return
         meanwhile = "limits count in this process alone" if fails_open else "what has limits is refused"
-        log.warning("the store %s is down: %s; until it is back %s", name, reason, meanwhile)
+        message = "the store %s is down: %s; until it is back %s"
+        log.warning(message, name, reason, meanwhile, exc_info=unexpected)
         self._said(up=False)
 
     def back(self, name: str) -> None:

@@ -22,6 +22,7 @@ import orjson
 from mooltiproxy.store.addresses import KEPT, Known, Record, changed
 from mooltiproxy.store.backend import Answer, Batch, Changes, Seen, StoreDown
 from mooltiproxy.store.records import Usage, Used
+from mooltiproxy.store.usage import MOST_ROWS, OTHER
 from mooltiproxy.store.windows import Counter, Verdict, verdict
 
 try:
@@ -101,6 +102,7 @@ class SQLiteBackend:
         self._file = _File(file)
         self._thread: threading.Thread | None = None
         self._next_cleaning = 0.0
+        self._written = 0
 
     async def open(self) -> None:
         """Open the file, or make it; raises StoreDown."""
@@ -142,10 +144,13 @@ class SQLiteBackend:
                 return Answer([], _changes(db, batch.since, now))
         with self._file.writing() as db:
             verdicts = _count(db, batch, now)
-            _note(db, batch, now)
-            db.executemany(ADD_USAGE, [(day.isoformat(), *_plain(used)) for day, used in batch.used])
+            if not 0 < batch.parcel <= self._written:
+                _note(db, batch, now)
+                _use(db, batch)
             self._clean(db, now)
-            return Answer(verdicts, _changes(db, batch.since, now))
+            answer = Answer(verdicts, _changes(db, batch.since, now))
+        self._written = max(batch.parcel, self._written)
+        return answer
 
     def _clean(self, db: sqlite3.Connection, now: float) -> None:
         if 0 <= self._next_cleaning - now < CLEANING:
@@ -309,6 +314,17 @@ def _note(db: sqlite3.Connection, batch: Batch, now: float) -> None:
         known = changed(Known(*row) if row else Known(), note, now)
         db.execute(WRITE_ADDRESS, (note.address, *known, number))
     db.execute("UPDATE facts SET value = ? WHERE name = 'number'", (str(last + len(batch.notes)),))
+
+
+def _use(db: sqlite3.Connection, batch: Batch) -> None:
+    """Add to usage. Where a day has as many rows as it may, another model of a key is one of its others."""
+    rows = [(day.isoformat(), *_plain(used)) for day, used in batch.used]
+    for day in {day for day, *_ in rows}:
+        (count,) = db.execute("SELECT count(*) FROM usage WHERE day = ?", (day,)).fetchone()
+        if count >= MOST_ROWS:
+            known = set(db.execute("SELECT day, key, model FROM usage WHERE day = ?", (day,)))
+            rows = [row if row[0] != day or row[:3] in known else (*row[:2], OTHER, *row[3:]) for row in rows]
+    db.executemany(ADD_USAGE, rows)
 
 
 def _changes(db: sqlite3.Connection, since: Seen | None, now: float) -> Changes | None:

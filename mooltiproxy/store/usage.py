@@ -5,11 +5,14 @@ from datetime import date
 from mooltiproxy.store.records import Usage, Used
 
 MOST_ROWS = 2_000
-"""Rows of one day; of what comes then only the key is kept, and of keys, too, once there are twice as many."""
+"""Rows of one day, in every store; of what comes then only the key is kept, and in memory, of keys, too, once there are
+twice as many."""
 MOST_DAYS = 62
 LONGEST_NAME = 200
 """Letters of a model's name that are kept."""
 OTHER = "(other)"
+MOST = 10**15
+"""Where sums end, whatever targets claim: what every store can count."""
 
 
 class UsageTable:
@@ -56,8 +59,8 @@ def plus(one: Used, other: Used) -> Used:
     return Used(
         one.key,
         one.model,
-        one.requests + other.requests,
-        one.tokens_in + other.tokens_in,
-        one.tokens_out + other.tokens_out,
+        min(one.requests + other.requests, MOST),
+        min(one.tokens_in + other.tokens_in, MOST),
+        min(one.tokens_out + other.tokens_out, MOST),
         one.cost + other.cost,
     )

@@ -19,10 +19,11 @@ from mooltiproxy.bans import Bans
 from mooltiproxy.certs import write_pair
 from mooltiproxy.config.model import Cerbere
 from mooltiproxy.errors import ConfigError, StoreUnavailable
-from mooltiproxy.store import MemoryStore, Store, Used, Window, make_store, shared
+from mooltiproxy.store import MemoryStore, Store, Used, Window, make_store, redis, shared, sqlite
 from mooltiproxy.store.addresses import Note, What
-from mooltiproxy.store.backend import Batch, StoreDown
+from mooltiproxy.store.backend import Answer, Batch, StoreDown
 from mooltiproxy.store.memory import today
+from mooltiproxy.store.shared import SharedStore
 from mooltiproxy.store.sqlite import SQLiteBackend
 from tests.servers.redis_server import redis_server
 
@@ -145,6 +146,33 @@ async def test_usage_is_summed_over_processes(opened: Opened) -> None:
     assert len(await one.usage(day, day, "bob")) == 1
 
 
+async def test_no_number_of_models_fills_the_store(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (sqlite, redis):
+        monkeypatch.setattr(module, "MOST_ROWS", 3)
+    one = await opened()
+    for batch in range(3):
+        for model in range(3):
+            one.count(Used("alice", f"model {batch}.{model}"))
+        one.count(Used("bob", "model 0.0", 1))
+        before, other = one, await opened()
+        await before.close()  # what is counted is written
+        one = other
+    rows = await one.usage(today(), today())
+    assert len(rows) == 5
+    assert [row.used.requests for row in rows if row.used.key == "bob"] == [3]
+
+
+async def test_whatever_numbers_targets_claim_the_store_goes_on(opened: Opened) -> None:
+    for _ in range(2):
+        store = await opened()
+        store.count(Used("alice", "llama", 1, 10**30, 2**63, 1e300))
+        await store.close()
+    store = await opened()
+    assert store.is_up
+    (row,) = await store.usage(today(), today())
+    assert (row.used.requests, row.used.tokens_in) == (2, 10**15)
+
+
 async def test_a_ban_and_its_end_reach_the_others_within_about_a_second(opened: Opened) -> None:
     first, second = await banning(opened), await banning(opened)
     first.wrong_key("192.0.2.1")
@@ -265,6 +293,94 @@ async def test_a_server_that_has_lost_everything_is_told_of_bans_and_usage(tmp_p
             async with started(server.url, other):
                 await until(lambda: other.is_banned("192.0.2.1") and other.is_banned("192.0.2.2"), 3)
             assert (await store.usage(today(), today()))[0].used.requests == 3
+
+
+@pytest.mark.usefixtures("quick")
+async def test_what_was_written_although_no_answer_came_is_not_written_again(opened: Opened) -> None:
+    bans, store = Bans(Cerbere(max_tries=3)), await opened()
+    store.watch(bans)
+    bans.tell.append(store.note)
+    assert isinstance(store, SharedStore)
+    backend = store._backend
+    carry_out, lost = backend.exchange, 0
+
+    async def without_an_answer(batch: Batch) -> Answer:
+        nonlocal lost
+        answer = await carry_out(batch)
+        if lost < 3:
+            lost += 1
+            raise StoreDown("it has not answered")
+        return answer
+
+    backend.exchange = without_an_answer  # type: ignore[method-assign]
+    bans.wrong_key("192.0.2.1")
+    store.count(Used("alice", "llama", 1))
+    await until(lambda: lost == 3 and bool(store.is_up))
+    other = Bans(Cerbere(max_tries=3))
+    (await opened()).watch(other)
+    await until(lambda: bool(other.records()))
+    assert not bans.is_banned("192.0.2.1")
+    assert [record.score for record in other.records()] == [pytest.approx(1, abs=0.01)]
+    await store.close()
+    assert [row.used.requests for row in await (await opened()).usage(today(), today())] == [1]
+
+
+async def test_what_a_store_knows_is_older_than_what_it_is_about_to_be_told(opened: Opened) -> None:
+    bans, store = Bans(Cerbere(max_tries=9, ban=60)), await opened()
+    store.watch(bans)
+    bans.tell.append(store.note)
+    assert isinstance(store, SharedStore)
+    backend = store._backend
+    carry_out, was_banned = backend.exchange, list[bool]()
+
+    async def banned_meanwhile(batch: Batch) -> Answer:
+        was_banned.append(bans.is_banned("192.0.2.1"))
+        answer = await carry_out(batch)
+        if len(was_banned) == 1:
+            bans.add("192.0.2.1", 60)
+        return answer
+
+    backend.exchange = banned_meanwhile  # type: ignore[method-assign]
+    bans.wrong_key("192.0.2.1")
+    await until(lambda: len(was_banned) > 1)
+    assert was_banned[:2] == [False, True]
+
+
+async def test_a_fault_of_the_store_is_told_once_with_its_place(
+    opened: Opened, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = await opened()
+    assert isinstance(store, SharedStore)
+
+    async def failing(batch: Batch) -> Answer:
+        raise LookupError
+
+    store._backend.exchange = failing  # type: ignore[method-assign]
+    for _ in range(3):
+        assert await granted(store, MINUTE, of=1) == 1
+        await asyncio.sleep(0.3)
+    assert [(record.levelname, bool(record.exc_info)) for record in caplog.records] == [("WARNING", True)]
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_server_that_is_as_it_was_before_is_told_of_bans_and_tells_of_new_ones(tmp_path: Path) -> None:
+    async with redis_server(tmp_path) as server:
+        one, other = Bans(Cerbere()), Bans(Cerbere())
+        async with started(server.url, one) as store, started(server.url, other) as second:
+            one.tell.append(store.note)
+            other.tell.append(second.note)
+            for number in range(5):
+                one.add(f"192.0.2.{number}", 3600)
+            await until(lambda: len(other.listed()) == 5)
+            async with Redis.from_url(server.url) as client:  # as one that was killed between two snapshots
+                await client.delete(*[name async for name in client.scan_iter("mooltiproxy:1:address:*")])
+                await client.delete("mooltiproxy:1:changed")
+                await client.set("mooltiproxy:1:number", 2)
+            third = Bans(Cerbere())
+            async with started(server.url, third):
+                await until(lambda: len(third.listed()) == 5)
+            one.add("192.0.2.9", 3600)
+            await until(lambda: other.is_banned("192.0.2.9"))
 
 
 async def test_a_server_behind_tls_is_asked_where_its_certificate_is_trusted(tmp_path: Path) -> None:
