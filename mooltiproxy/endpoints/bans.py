@@ -55,7 +55,7 @@ def asked(body: bytes) -> tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, f
         raise BadRequest('expected JSON, such as {"address": "192.0.2.1", "seconds": 3600}') from None
     if not isinstance(fields, dict):
         raise BadRequest('expected an object, such as {"address": "192.0.2.1", "seconds": 3600}')
-    seconds = fields.get("seconds") or 0
+    seconds = 0 if fields.get("seconds") is None else fields["seconds"]
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= LONGEST:
         raise BadRequest("`seconds` is a number, 0 for a ban that lasts until it is lifted", param="seconds")
     return parsed(fields.get("address")), float(seconds)

@@ -4,21 +4,29 @@ Names of models are those that the target will read, so nothing is looked for in
 ways is refused, or written anew so that there is one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
+from urllib.parse import parse_qsl
 
 from aiohttp import web
 
 from mooltiproxy.config.model import Key
 from mooltiproxy.errors import Forbidden
 from mooltiproxy.exchange import Exchange
+from mooltiproxy.mapping.bodies import loads_request
 from mooltiproxy.mapping.dialect import Endpoint
 from mooltiproxy.mapping.json_edit import keys_of, model_of, with_model
 from mooltiproxy.routing import MAX_NAME, Route
 
 DENIED = "permission_denied"
 PLAIN = ("", "identity")
-ELSEWHERE = frozenset({"models", "fallbacks"})
-"""Fields in which some gateways take further models, to ask when the first one fails."""
+UTF8 = ("utf-8", "utf8", "us-ascii")
+ELSEWHERE = frozenset({"models", "fallbacks", "input_file_id"})
+"""Fields in which some gateways take further models, to ask when the first one fails, and that of a file full of
+requests."""
+DEEPER = (("tools",), ("requests",), ("requests", "params"), ("generateContentRequest",))
+"""Where bodies name models that work beside the first one: a tool's, and those of several requests in one."""
+_DEEPER = frozenset(place[0] for place in DEEPER)
 _PREFIX = "models/"
 """What Gemini's bodies have before a model's name."""
 
@@ -29,11 +37,16 @@ def check_target(key: Key | None, name: str) -> None:
         raise Forbidden(f"this key may not ask target {name}", code=DENIED)
 
 
-def check_endpoint(key: Key | None, endpoint: Endpoint | None) -> None:
-    """A key may be for some endpoints only; what no API has is none of them."""
-    if key is not None and not key.may_use(endpoint):
+def check_endpoint(key: Key | None, endpoint: Endpoint | None, method: str) -> None:
+    """A key may be for some endpoints only; what no API has is none of them, nor is what an endpoint does by another
+    method than its own (`DELETE /v1/models/NAME`)."""
+    if key is None or key.endpoints is None:
+        return
+    if not key.may_use(endpoint):
         what = f"`{endpoint.label}`" if endpoint is not None else "this path, which is no endpoint of an API"
         raise Forbidden(f"this key may not use {what}", code=DENIED)
+    if endpoint is not None and method != endpoint.method and (method, endpoint.method) != ("HEAD", "GET"):
+        raise Forbidden(f"this key may use `{endpoint.label}` by {endpoint.method} only", code=DENIED)
 
 
 async def check_model(key: Key, exchange: Exchange, route: Route, asked: str | None, fields: Sequence[str]) -> None:
@@ -47,8 +60,11 @@ async def check_model(key: Key, exchange: Exchange, route: Route, asked: str | N
     if not name and route.entry.endpoint is not None and route.entry.endpoint.kind == "health":
         return
     _check_name(key, name)
+    for field, value in parse_qsl(exchange.query, keep_blank_values=True):
+        if field.casefold() in fields:
+            _check_name(key, value)
     if exchange.request.body_exists:
-        await _settle_body(key, exchange, route, fields)
+        await _settle_body(key, exchange, asked, fields)
 
 
 def _check_name(key: Key, name: str) -> None:
@@ -57,23 +73,37 @@ def _check_name(key: Key, name: str) -> None:
         raise Forbidden(f"this key may not {what}", param="model", code=DENIED)
 
 
-async def _settle_body(key: Key, exchange: Exchange, route: Route, fields: Sequence[str]) -> None:
+async def _settle_body(key: Key, exchange: Exchange, asked: str | None, fields: Sequence[str]) -> None:
     """Leave no other model in the body than one that the key may ask for, however its target reads it."""
-    if not is_plain_json(exchange.request):
+    if not is_plain_json(exchange.request) or (exchange.request.charset or "utf-8").lower() not in UTF8:
         raise Forbidden("this key is for some models only, and what this body asks for cannot be read", code=DENIED)
     body = await exchange.body()
     name = model_of(body, fields)
     if name is None:
         return
     names = keys_of(body)
-    other = next((one for one in names if one in ELSEWHERE or one not in fields and one.casefold() in fields), None)
+    further = {one for one in names if one in ELSEWHERE or one in _DEEPER and names.count(one) > 1}
+    other = next((one for one in names if one in further or one not in fields and one.casefold() in fields), None)
     if other is not None:
         message = f"this key is for some models only, and `{other}` may name another: leave it out"
         raise Forbidden(message, param=other, code=DENIED)
-    if route.path_model is not None and name:
+    if name and name != asked:  # the path has named another
         _check_name(key, name.removeprefix(_PREFIX))
+    for deeper in _deeper(loads_request(body)):
+        _check_name(key, deeper.removeprefix(_PREFIX))
     if sum(one in fields for one in names) > 1:
         exchange.replace_body(with_model(body, name, fields))
+
+
+def _deeper(body: Any) -> Iterator[str]:
+    """The models that a body names where `DEEPER` says."""
+    for place in DEEPER:
+        found = [body]
+        for name in place:
+            values = [one.get(name) for one in found if isinstance(one, dict)]
+            found = [one for value in values for one in (value if isinstance(value, list) else [value])]
+        named = [one.get("model") for one in found if isinstance(one, dict)]
+        yield from (one for one in named if isinstance(one, str))
 
 
 def is_plain_json(request: web.BaseRequest) -> bool:

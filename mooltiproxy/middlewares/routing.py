@@ -51,7 +51,7 @@ def routing(
         model = await asked_model(exchange, router) if wants_model else None
         route = exchange.route = router.route(exchange.path, target, model, allowed)
         check_target(key, route.target.name)
-        check_endpoint(key, route.entry.endpoint)
+        check_endpoint(key, route.entry.endpoint, request.method)
         if limited is not None:
             await check_model(limited, exchange, route, model, router.model_fields(exchange.path))
         known = await catalogue.one(about, route, model) if about is not None and target is None and model else None
@@ -78,7 +78,7 @@ async def listed(
     """The list of models that a client asks for, of this target if it names one; raises Forbidden. A key that is for
     some models only sees no other in it."""
     key = exchange.key
-    check_endpoint(key, endpoint)
+    check_endpoint(key, endpoint, endpoint.method)
     allowed: Collection[str] | None = key.targets if key is not None else None
     if target is not None:
         check_target(key, target)

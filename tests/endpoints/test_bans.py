@@ -43,6 +43,7 @@ async def test_a_ban_that_is_added_counts_at_once() -> None:
         ("POST", "", {"address": "10.1.2.3"}, 400),
         ("POST", "", {"address": "192.0.2.1", "seconds": -1}, 400),
         ("POST", "", {"address": "192.0.2.1", "seconds": True}, 400),
+        ("POST", "", {"address": "192.0.2.1", "seconds": ""}, 400),
         ("POST", "", ["192.0.2.1"], 400),
         ("DELETE", "", None, 400),
         ("DELETE", "?address=x/64", None, 400),

@@ -78,6 +78,10 @@ HIDDEN = [
     b'{"model": "llama-8b", "Model": "gpt-5"}',
     b'{"model": "llama-8b", "models": ["gpt-5"]}',
     b'{"model": "llama-8b", "fallbacks": ["gpt-5"]}',
+    b'{"model": "llama-8b", "input_file_id": "file-1"}',
+    b'{"model": "llama-8b", "tools": [{"type": "function"}, {"type": "image_generation", "model": "gpt-5"}]}',
+    b'{"model": "llama-8b", "tools": [{"model": "gpt-5"}], "tools": []}',
+    b'{"model": "llama-8b", "requests": [{"custom_id": "1", "params": {"model": "gpt-5"}}]}',
     b'{"messages": []}',
     b'{"model": null}',
     b'{"model": ""}',
@@ -104,6 +108,30 @@ async def test_a_body_that_cannot_be_read_is_refused_where_models_count() -> Non
         assert (await posted(found, body, media_type="text/plain"))[0] == 403
         assert (await posted(found, gzip.compress(body), **{"content-encoding": "gzip"}))[0] == 403
         assert up.requests == []
+
+
+async def test_no_charset_reads_another_model_out_of_a_body() -> None:
+    body = b'{"model": "llama-8b", "a": "+ACI-,+ACI-model+ACI-:+ACI-gpt-5+ACI-,+ACI-b+ACI-:+ACI-"}'
+    async with running({"models": ["llama-*"]}) as (found, up):
+        assert (await posted(found, body, media_type=f"{JSON}; charset=utf-7"))[0] == 403
+        assert (await posted(found, body, media_type=f"{JSON}; charset=UTF-8"))[0] == 200
+        assert len(up.requests) == 1
+
+
+@pytest.mark.parametrize("query", ["model=gpt-5", "a=b&mod%65l=gpt-5", "Model=gpt-5", "model="])
+async def test_the_query_names_no_other_model(query: str) -> None:
+    async with running({"models": ["llama-*"]}) as (found, up):
+        assert (await posted(found, chat("llama-8b"), f"/v1/chat/completions?{query}"))[0] == 403
+        assert up.requests == []
+        assert (await posted(found, chat("llama-8b"), "/v1/chat/completions?model=llama-70b&a=model"))[0] == 200
+
+
+async def test_what_tools_are_called_with_names_no_model() -> None:
+    messages = [{"role": "assistant", "tool_calls": [{"function": {"arguments": {"model": "T"}}}]}]
+    tools = [{"type": "function", "function": {"name": "buy", "parameters": {"properties": {"model": {}}}}}]
+    async with running({"models": ["llama-*"]}) as (found, _):
+        body = {"model": "llama-8b", "messages": messages, "tools": tools, "metadata": {"model": "any"}}
+        assert await posted(found, body) == (200, body)
 
 
 async def test_the_name_of_the_file_counts_and_not_what_its_target_calls_it() -> None:
@@ -140,6 +168,19 @@ async def test_a_model_in_the_path_counts_and_so_does_one_beside_it_in_the_body(
         assert (await posted(found, named, "/v1beta/models/gemini-a:generateContent"))[0] == 200
         named["model"] = "models/gemini-b"
         assert (await posted(found, named, "/v1beta/models/gemini-a:generateContent"))[0] == 403
+        for path in ("batchEmbedContents", "countTokens"):
+            place: Any = [named] if path == "batchEmbedContents" else named
+            beside = {"requests" if path == "batchEmbedContents" else "generateContentRequest": place}
+            assert (await posted(found, beside, f"/v1beta/models/gemini-a:{path}"))[0] == 403
+
+
+async def test_a_body_counts_beside_a_path_of_the_users_own_that_has_a_model() -> None:
+    mapping = {"/v1beta/models/llama-8b:generateContent": "/v1/chat/completions"}
+    async with running({"models": ["llama-*"]}, {"one": {"mapping": mapping}}) as (found, up):
+        path = "/v1beta/models/llama-8b:generateContent"
+        assert (await posted(found, chat("gpt-5"), path))[0] == 403
+        assert (await posted(found, chat("llama-70b"), path))[0] == 200
+        assert len(up.requests) == 1
 
 
 async def test_the_refusal_has_the_form_of_the_clients_api() -> None:
@@ -220,6 +261,14 @@ async def test_a_label_of_one_api_is_only_that() -> None:
         assert (await posted(found, {"model": "m", "input": "hi"}, "/v1/responses"))[0] == 200
         assert (await posted(found, chat("m")))[0] == 403
         assert await names(found, "/v1/models") == ["llama-8b", "llama-70b", "gpt-5"]
+
+
+@pytest.mark.parametrize(("method", "status"), [("GET", 200), ("HEAD", 200), ("DELETE", 403), ("PATCH", 403)])
+async def test_an_endpoint_is_what_it_does_by_its_own_method(method: str, status: int) -> None:
+    async with running({"endpoints": ["models"]}) as (found, up):
+        async with found.client.request(method, "/v1/models/gpt-5") as response:
+            assert response.status == status
+        assert len(up.requests) == (status == 200)
 
 
 async def test_paths_of_the_users_own_are_what_their_api_calls_them() -> None:
