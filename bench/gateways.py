@@ -12,7 +12,7 @@ from pathlib import Path
 
 import orjson
 
-from bench.processes import Process, free_port, running
+from bench.processes import BenchError, Process, free_port, listens, running
 
 ROOT = Path(__file__).resolve().parent.parent
 CLIENT_KEY = "bench-client-key"
@@ -21,9 +21,12 @@ ON_DEMAND = "on-demand"
 LIMITS = {
     "limited": "limits: {requests: 1000000000/15m}",
     "limited-sqlite": "limits: {requests: 1000000000/15m}",
+    "limited-redis": "limits: {requests: 1000000000/15m}",
     "metered": "limits: {requests: 1000000000/15m, tokens: 1000000000000/1d}",
 }
 """What these have in their file beside the rest."""
+BASIC = ("direct", "nginx", "mooltiproxy")
+"""Those that are measured if nothing else is said."""
 NAMES = ("direct", "nginx", "mooltiproxy", ON_DEMAND, *LIMITS)
 OURS = ("mooltiproxy", ON_DEMAND, *LIMITS)
 """Those that translate."""
@@ -138,10 +141,26 @@ def bench(name: str, cores: Cores, *, events: int, pace: float) -> Iterator[Benc
                 yield Bench(name, upstream, upstream, events, folder, None)
                 return
             port = free_port()
-            command = _command(name, folder, port, _served(name, upstream, told, cores))
             env = {"MOOLTIPROXY_KEY": CLIENT_KEY}
-            with running(command, port, folder / "gateway.log", cpu=cores.gateway, env=env) as process:
-                yield Bench(name, port, upstream, events, folder, process)
+            with _store(name, folder, cores) as store:
+                command = _command(name, folder, port, {**_served(name, upstream, told, cores), "store": store})
+                with running(command, port, folder / "gateway.log", cpu=cores.gateway, env=env) as process:
+                    yield Bench(name, port, upstream, events, folder, process)
+
+
+@contextmanager
+def _store(name: str, folder: Path, cores: Cores) -> Iterator[str]:
+    """What `system.store` says; a Redis runs on the load's core. Raises BenchError where there is none."""
+    if not name.endswith("-redis"):
+        yield f"sqlite:{folder}/state.db" if name.endswith("-sqlite") else "memory"
+        return
+    redis = shutil.which("redis-server", path=_search_path())
+    if redis is None:
+        raise BenchError("there is no redis-server. On Debian: apt-get install redis-server")
+    port = free_port()
+    command = [redis, "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", str(folder)]
+    with running(command, port, folder / "redis.log", cpu=cores.load, env={}, is_ready=listens):
+        yield f"redis://127.0.0.1:{port}/0"
 
 
 def _served(name: str, upstream: int, told: Sequence[str], cores: Cores) -> dict[str, object]:
@@ -156,10 +175,8 @@ def _served(name: str, upstream: int, told: Sequence[str], cores: Cores) -> dict
 def _command(name: str, folder: Path, port: int, served: Mapping[str, object]) -> list[str]:
     config = folder / ("nginx.conf" if name == "nginx" else "config.yaml")
     form = NGINX_CONFIG if name == "nginx" else PROXY_CONFIG
-    store = f"sqlite:{folder}/state.db" if name.endswith("sqlite") else "memory"
     keys = {"client_key": CLIENT_KEY, "upstream_key": UPSTREAM_KEY}
-    more = {"store": store, "limits": LIMITS.get(name, "")}
-    config.write_text(form.format(folder=folder, port=port, **keys, **more, **served))
+    config.write_text(form.format(folder=folder, port=port, limits=LIMITS.get(name, ""), **keys, **served))
     if name == "nginx":
         nginx = shutil.which("nginx", path=_search_path()) or "nginx"
         return [nginx, "-c", str(config), "-p", str(folder), "-e", str(folder / "error.log")]

@@ -4,7 +4,7 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -46,9 +46,17 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(command: Sequence[str], port: int, log: Path, *, cpu: int | None, env: dict[str, str]) -> Iterator[Process]:
-    """Run `command` on one core, or where it likes, its output in `log`, from its first 200 at /ping until the block is
-    left.
+def running(
+    command: Sequence[str],
+    port: int,
+    log: Path,
+    *,
+    cpu: int | None,
+    env: dict[str, str],
+    is_ready: Callable[[int], bool] | None = None,
+) -> Iterator[Process]:
+    """Run `command` on one core, or where it likes, its output in `log`, from its first 200 at /ping, or from when
+    `is_ready` holds for its port, until the block is left.
 
     Raises BenchError with the end of its log if it ends or stays silent.
     """
@@ -64,18 +72,20 @@ def running(command: Sequence[str], port: int, log: Path, *, cpu: int | None, en
             preexec_fn=None if cpu is None else partial(os.sched_setaffinity, 0, {cpu}),
         )
     try:
-        _wait_until_ready(child, port, started, log)
+        _wait_until_ready(child, is_ready or pings, port, started, log)
         yield Process(child.pid, time.perf_counter() - started)
     finally:
         _end(child)
 
 
-def _wait_until_ready(child: subprocess.Popen[bytes], port: int, started: float, log: Path) -> None:
-    while not _pings(port):
+def _wait_until_ready(
+    child: subprocess.Popen[bytes], is_ready: Callable[[int], bool], port: int, started: float, log: Path
+) -> None:
+    while not is_ready(port):
         if child.poll() is not None:
             raise BenchError(f"ended with {child.returncode} before it was ready:\n{_end_of(log)}")
         if time.perf_counter() - started > READY_SECONDS:
-            raise BenchError(f"no 200 at /ping in {READY_SECONDS:.0f} s:\n{_end_of(log)}")
+            raise BenchError(f"not ready in {READY_SECONDS:.0f} s:\n{_end_of(log)}")
         time.sleep(0.001)
 
 
@@ -83,7 +93,17 @@ def _end_of(log: Path) -> str:
     return log.read_text(errors="replace")[-LOG_SHOWN:]
 
 
-def _pings(port: int) -> bool:
+def listens(port: int) -> bool:
+    """Whether anybody listens there."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def pings(port: int) -> bool:
+    """Whether /ping is answered with 200 there."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
             connection.sendall(b"GET /ping HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.gateways import NAMES, Cores, bench, missing_tools
+from bench.gateways import BASIC, NAMES, Cores, bench, missing_tools
 from bench.measures import MEASURES, Measure
 from bench.processes import BenchError
 from bench.report import Taken, as_json, results, table
@@ -30,7 +30,13 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one short round: a look, not a result")
     parser.add_argument("--only", metavar="NAME", action="append", choices=names, help=_names())
-    parser.add_argument("--gateway", metavar="NAME", action="append", choices=NAMES, help="of " + ", ".join(NAMES))
+    parser.add_argument(
+        "--gateway",
+        metavar="NAME",
+        action="append",
+        choices=NAMES,
+        help=f"of {', '.join(NAMES)}; without: {', '.join(BASIC)}",
+    )
     parser.add_argument("--json", metavar="FILE", type=Path, help="write every figure of every round there")
     return parser.parse_args()
 
@@ -90,7 +96,7 @@ def main() -> int:
     allow_many_files()
     used = cores()
     measures = [one for one in MEASURES if not options.only or one.name in options.only]
-    gateways = [name for name in NAMES if not options.gateway or name in options.gateway]
+    gateways = [name for name in NAMES if name in (options.gateway or BASIC)]
     rounds, seconds = (QUICK_ROUNDS, QUICK_SECONDS) if options.quick else (ROUNDS, SECONDS)
     taken: list[Taken] = []
     failures: list[str] = []
