@@ -32,6 +32,7 @@ def main() -> None:
         connection.close()
 
     with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as listening:
+        print("it listens", flush=True)
         while True:
             start_new_thread(answer, (listening.accept()[0],))
 

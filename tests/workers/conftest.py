@@ -3,15 +3,17 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from tests.servers.engines import engines, processes, toy_target
+from tests.servers.engines import processes, toy_target
 from tests.servers.pool import eventually, workers
 from tests.servers.proxy_process import Running, running_proxy
+from tests.servers.small import small_target
 from tests.servers.toy import Toy, running_toy
-from tests.workers.targets import of_toy
+from tests.workers.targets import GONE, configuration
 
 
 @dataclass(frozen=True)
@@ -36,14 +38,19 @@ def toy() -> Iterator[Toy]:
 
 @pytest.fixture(scope="session")
 def together(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Together]:
-    """Targets: `toy`, `gone`, where nobody is, `a` and `b`, of which one runs at a time, and `broken`."""
+    """Targets: `toy`, `gone`, where nobody is, `a`, a toy on demand, `one` and `other`, of which one runs at a time, and
+    `broken`. Its file is watched."""
     folder = tmp_path_factory.mktemp("together")
-    on_demand = {name: toy_target("--delay", "0.02", log=folder / f"toy-{name}.jsonl", group="one") for name in "ab"}
-    broken = toy_target("--crash-loading", "--load-time", "0.1", log=folder / "toy-broken.jsonl")
-    gone = {"url": "http://127.0.0.1:9", "mapping": {"/gone": None}}
-    config = engines(toy=of_toy(toy), gone=gone, broken=broken, **on_demand)
-    del config["models"]["toy"], config["models"]["gone"]
-    system = {"port": 0, "workers": 2, "drain": 5, "timeout": 20}
-    with running_proxy(folder, yaml.safe_dump({**config, "system": system, "cerbere": {"max_tries": 3}})) as running:
+    on_demand = {
+        "a": toy_target("--delay", "0.02", log=folder / "toy.jsonl"),
+        "one": small_target(folder, group="g"),
+        "other": small_target(folder, group="g"),
+        "broken": small_target(folder, command="false ${port}"),
+    }
+    (folder / "keys.yml").write_text("admin_key: of-the-file\n")
+    (folder / "keys.yml").chmod(0o600)
+    more: dict[str, Any] = {"cerbere": {"max_tries": 3}, "keys_file": "keys.yml"}
+    config = configuration(toy, targets={"gone": GONE, **on_demand}, system={"watch": True}, **more)
+    with running_proxy(folder, yaml.safe_dump(config)) as running:
         yield Together(running, folder, workers(running))
     eventually(lambda: not list(processes(str(folder))))

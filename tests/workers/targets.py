@@ -1,6 +1,9 @@
 """What the tests of workers have in common: their configuration, their streams, and changes of the file."""
 
 import os
+import queue
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from typing import Any
@@ -9,9 +12,11 @@ import orjson
 import yaml
 
 from tests.servers.pool import HEADERS, got
+from tests.servers.proxy_process import Running, running_proxy
 from tests.servers.toy import Toy
 
-PASSING = "async def passing(request, handler): return await handler(request)\n"
+GONE = {"url": "http://127.0.0.1:9", "mapping": {"/gone": None}}
+"""A target where nobody is."""
 WHOLE = b'"generated_text":"'
 """In the last event of a stream that was not cut."""
 
@@ -52,3 +57,37 @@ def replaced(file: Path, config: dict[str, Any]) -> None:
     new = file.with_suffix(".new")
     new.write_text(yaml.safe_dump(config))
     os.replace(new, file)
+
+
+class Lent:
+    """A proxy that tests use one after the other: each leaves it as it was, or ended. To be closed."""
+
+    def __init__(self, folder: Path, config: dict[str, Any], program: Sequence[str] = ("-m", "mooltiproxy")) -> None:
+        self.folder = folder
+        self.config = config
+        self._program = program
+        self._opened = ExitStack()
+        self._running: Running | None = None
+
+    @contextmanager
+    def running(self) -> Iterator[Running]:
+        """The proxy; ends it where the test fails."""
+        if self._running is None or self._running.process.poll() is not None:
+            self.close()
+            made = running_proxy(self.folder, yaml.safe_dump(self.config), program=self._program)
+            self._running = self._opened.enter_context(made)
+        try:
+            while True:  # what was logged for other tests
+                self._running.lines.get_nowait()
+        except queue.Empty:
+            pass
+        try:
+            yield self._running
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End it."""
+        self._opened.close()
+        self._running = None
