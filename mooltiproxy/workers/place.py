@@ -67,6 +67,7 @@ class Place:
                     self._child = await self._start(self._sockets)
                 log.info("worker %d serves again, as process %d", self.number, self._child.pid)
             except (ConfigError, OSError) as error:
+                abandon(self._sockets)  # before anybody can know: what comes from now on is for the others
                 log.error("worker %d cannot be started:\n%s", self.number, error)
 
     async def _end_of(self, child: Child) -> None:

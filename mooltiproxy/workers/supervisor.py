@@ -104,19 +104,22 @@ class Supervisor:
         """Bind, start the workers, serve until a signal, and return once all is drained."""
         if not self._config.system.masterkey:
             raise ConfigError(Problem(NO_KEY))
-        system = self._config.system
-        given = handed_over()
-        self._sockets = shared(given, system.workers) if given else listening(system.host, system.port, system.workers)
-        self._handle_signals()
-        self._session.trust(contexts_of(self._config.targets))
-        self._engines.configure(self._config)
-        if self._reload is not None:
-            self._watcher.watch(list(watched_sources(self._config, self.reload)))
         try:
+            self._sockets = self._bound()
+            self._handle_signals()
+            self._session.trust(contexts_of(self._config.targets))
+            self._engines.configure(self._config)
+            if self._reload is not None:
+                self._watcher.watch(list(watched_sources(self._config, self.reload)))
             if await self._start_all():
                 await self._stop.wait()
         finally:
             await self._drain()
+
+    def _bound(self) -> list[Listening]:
+        """The sockets of each worker; raises OSError."""
+        system, given = self._config.system, handed_over()
+        return shared(given, system.workers) if given else listening(system.host, system.port, system.workers)
 
     async def _start_all(self) -> bool:
         """Whether all workers serve: a signal may come first. Raises ConfigError where one cannot."""

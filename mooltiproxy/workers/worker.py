@@ -38,13 +38,13 @@ Configured = Callable[[Inputs], Config]
 def work(handed: str, configured: Configured, *, verbose: bool = False) -> int:
     """Serve until the supervisor says otherwise or has ended; the exit code. `handed` are the supervisor's protocol and
     the numbers of file descriptors: the link, what is locked for standard output, and the sockets to listen on."""
-    for number in SIGNALS:
-        signal.signal(number, lambda *_: None)
     set_up_logging(verbose)
     protocol, *descriptors = [int(number) for number in handed.split(",")]
     if protocol != PROTOCOL:
         log.error(OTHER_VERSION)
         return 1
+    for number in SIGNALS:
+        signal.signal(number, lambda *_: None)
     for one in descriptors:
         os.set_inheritable(one, False)
     link, lock, *listening = descriptors

@@ -38,8 +38,9 @@ def toy() -> Iterator[Toy]:
 
 @pytest.fixture(scope="session")
 def together(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Together]:
-    """Targets: `toy`, `gone`, where nobody is, `a`, a toy on demand, `one` and `other`, of which one runs at a time, and
-    `broken`. Its file is watched."""
+    """Targets: `toy`, `gone`, where nobody is, `a`, a toy on demand, `one` and `other`, of which one runs, `broken`.
+
+    Its file is watched."""
     folder = tmp_path_factory.mktemp("together")
     on_demand = {
         "a": toy_target("--delay", "0.02", log=folder / "toy.jsonl"),

@@ -60,11 +60,15 @@ def replaced(file: Path, config: dict[str, Any]) -> None:
 
 
 class Lent:
-    """A proxy that tests use one after the other: each leaves it as it was, or ended. To be closed."""
+    """A proxy that tests use one after the other, with a module `own.py`: each leaves it as it was, or ended. To be
+    closed."""
 
-    def __init__(self, folder: Path, config: dict[str, Any], program: Sequence[str] = ("-m", "mooltiproxy")) -> None:
+    def __init__(
+        self, folder: Path, config: dict[str, Any], own: str, program: Sequence[str] = ("-m", "mooltiproxy")
+    ) -> None:
         self.folder = folder
         self.config = config
+        self._own = own
         self._program = program
         self._opened = ExitStack()
         self._running: Running | None = None
@@ -74,6 +78,7 @@ class Lent:
         """The proxy; ends it where the test fails."""
         if self._running is None or self._running.process.poll() is not None:
             self.close()
+            (self.folder / "own.py").write_text(self._own)
             made = running_proxy(self.folder, yaml.safe_dump(self.config), program=self._program)
             self._running = self._opened.enter_context(made)
         try:

@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 import yaml
 
+from mooltiproxy.cli import main
+from mooltiproxy.workers.link import PROTOCOL
 from tests.servers.engines import processes
 from tests.servers.pool import HEADERS, connected, eventually, got, is_there, spread, workers
 from tests.servers.proxy_process import KEY, running_proxy
@@ -45,11 +47,10 @@ async def forever(request, handler):
 def lent(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lent]:
     """A proxy that notices at once that a worker is stuck, and bans for one wrong key."""
     folder = tmp_path_factory.mktemp("lent")
-    (folder / "own.py").write_text(STUCK)
     chain = ["ip_rules", "bearer_auth", "own:forever", "routing", "mapping"]
     more: dict[str, Any] = {"middlewares": chain, "cerbere": {"max_tries": 1}}
     config = configuration(toy, targets={"held": small_target(folder), "gone": GONE}, **more)
-    with closing(Lent(folder, config, ("-c", IMPATIENT))) as lent:
+    with closing(Lent(folder, config, STUCK, ("-c", IMPATIENT))) as lent:
         yield lent
 
 
@@ -80,10 +81,21 @@ def test_a_right_key_makes_up_for_the_wrong_ones_at_another_worker(together: Tog
         assert got(second, "/info", "wrong")[0] == 401
 
 
-def test_a_port_in_use_is_one_line_and_exit_code_3(together: Together, toy: Toy, tmp_path: Path) -> None:
+def test_a_port_in_use_is_one_line_and_exit_code_3(
+    together: Together, toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     port = together.running.port
-    code, said = refused(tmp_path, configuration(toy, system={"port": port}))
-    assert (code, said) == (3, f"cannot listen on 127.0.0.1 port {port}: Address already in use\n")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(configuration(toy, system={"port": port})))
+    monkeypatch.setenv("MOOLTIPROXY_KEY", KEY)
+    assert main(["serve", "--config", str(tmp_path / "config.yaml")]) == 3
+    assert capsys.readouterr().err == f"cannot listen on 127.0.0.1 port {port}: Address already in use\n"
+
+
+def test_a_worker_of_another_version_than_its_supervisor_says_so_and_ends(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert main(["serve", "--target", "http://127.0.0.1:9", "--worker", f"{PROTOCOL + 1},3,4,5"]) == 1
+    assert "full restart" in caplog.text
 
 
 def test_a_killed_worker_costs_what_it_was_answering_and_its_successor_serves_its_queue(lent: Lent) -> None:
@@ -129,7 +141,7 @@ def under_load(port: int) -> Iterator[None]:
 
     def ask(_: int) -> tuple[int, int]:
         answered = lost = 0
-        while not ended.wait(0.005):
+        while not ended.wait(0.02):
             with closing(HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
                 try:
                     assert got(connection, "/info")[0] == 200

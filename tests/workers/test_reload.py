@@ -27,11 +27,10 @@ PASSING = "async def passing(request, handler): return await handler(request)\n"
 def lent(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lent]:
     """A proxy with a middleware of the user's, `own.py`."""
     folder = tmp_path_factory.mktemp("lent")
-    (folder / "own.py").write_text(PASSING)
     chain = ["access_log", "bearer_auth", "own:passing", "routing", "mapping"]
     targets = {"held": small_target(folder), "gone": GONE}
     config = configuration(toy, targets=targets, middlewares=chain, system={"drain": 2})
-    with closing(Lent(folder, config)) as lent:
+    with closing(Lent(folder, config, PASSING)) as lent:
         yield lent
 
 
@@ -124,7 +123,7 @@ def asking(port: int) -> Iterator[list[int]]:
 
     def ask(keeps: bool) -> None:
         with closing(HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
-            while len(answers) <= 200 or not ended.wait(0.005):
+            while len(answers) <= 200 or not ended.wait(0.02):
                 answers.append(got(connection, "/info")[0])
                 if not keeps:
                     connection.close()
