@@ -17,6 +17,8 @@ log = logging.getLogger("mooltiproxy.limits")
 
 MOST_READ = 1024 * 1024
 """Bytes of a whole answer that is read; the tokens of a longer one are estimated."""
+MOST_TOLD = 10**9
+"""Tokens that an answer is believed to have taken at most, of its prompt or of itself."""
 MOST_HELD = 64 * 1024
 """Bytes of an unfinished event that are held back from the client."""
 _END = b"\n\n"
@@ -92,7 +94,8 @@ class Meter:
         spoken = tokens_of_bytes(self._spoken)
         told = usage.answer
         answer = told if told is not None and self._is_whole else max(told or 0, spoken)
-        return Estimate(estimate.prompt if usage.prompt is None else max(usage.prompt, 0), max(answer, 0))
+        prompt = estimate.prompt if usage.prompt is None else usage.prompt
+        return Estimate(min(max(prompt, 0), MOST_TOLD), min(max(answer, 0), MOST_TOLD))
 
     def _look(self, event: bytes) -> None:
         self._spoken += spoken_bytes(event)

@@ -158,7 +158,7 @@ def _rules(limits: Limits, kinds: Iterable[str], name: str, scope: Scope) -> lis
             told = soft.get(seconds, math.inf)
             window = Window(f"{name}:{kind}:{seconds:g}", limit, seconds)
             amount = told if limit >= UNLIMITED else limit
-            rules.append(Rule(window, scope, kind, told, f"{amount:g} {kind} in {seconds_text(seconds)}"))
+            rules.append(Rule(window, scope, kind, told, f"{amount:.15g} {kind} in {seconds_text(seconds)}"))
     return rules
 
 

@@ -151,6 +151,22 @@ async def test_a_client_that_leaves_before_the_answer_pays_for_its_prompt() -> N
         assert await spent(one) == (102, 0)
 
 
+@pytest.mark.parametrize("told", [2**63, 1e308])
+async def test_no_target_claims_more_than_can_be_counted(told: float) -> None:
+    body = orjson.dumps({**HEAD, "choices": [], "usage": {"prompt_tokens": told, "completion_tokens": told}})
+
+    async def boasting(peer: Peer, received: Received) -> None:
+        await peer.send(answer(body))
+
+    async with limited({"tokens": "5000000000/1h"}, boasting) as one:
+        assert (await one.chat())[0] == 200
+        assert await spent(one) == (10**9, 10**9)
+        _, fields, _ = await one.chat()
+        assert 2 * 10**9 < int(fields["x-ratelimit-remaining-tokens"]) < 3 * 10**9
+        assert (await one.chat())[0] == 200
+        assert b"5000000000 tokens in 1h" in (await one.chat())[2]
+
+
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
 async def test_an_error_gives_everything_back(path: str) -> None:
     async def refusing(peer: Peer, received: Received) -> None:
