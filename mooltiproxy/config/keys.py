@@ -79,6 +79,8 @@ def read_keys_file(file: Path) -> tuple[Key, ...]:
 
 
 def _text_of(file: Path) -> str:
+    if file.exists() and not file.is_file() and not file.is_dir():  # a pipe would be waited for
+        raise ConfigError(Problem("cannot be read: it is no file", file=str(file)))
     try:
         with file.open("rb") as opened:
             data = opened.read(MAX_SIZE + 1)

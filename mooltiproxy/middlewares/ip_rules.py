@@ -91,13 +91,13 @@ def client_address(peer: str, forwarded: list[str], trusted: tuple[Network, ...]
 
 
 def normal_address(text: str) -> str | None:
-    """An address in its one spelling, `::ffff:1.2.3.4` as `1.2.3.4`, a port cut off; None for anything else."""
+    """An address in its one spelling, `::ffff:1.2.3.4` as `1.2.3.4`, port and zone cut off; None for anything else."""
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:
         text = text.partition(":")[0]
     try:
-        address = ipaddress.ip_address(text)
+        address = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
         return None
     mapped = getattr(address, "ipv4_mapped", None)

@@ -118,7 +118,7 @@ local function known(address)
     local found, one = redis.call('GET', prefix .. 'address:' .. address), {}
     if not found then return nil end
     for number in string.gmatch(found, '%S+') do table.insert(one, tonumber(number)) end
-    return one
+    return #one == 5 and one or nil
 end
 
 local function seconds_left(one)

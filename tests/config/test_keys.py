@@ -1,5 +1,7 @@
 """`keys:` of the file."""
 
+import os
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -144,6 +146,12 @@ def test_a_file_that_is_wrong_is_told_and_no_secret_with_it(tmp_path: Path, keys
     assert message in problem.message
     assert problem.file.endswith("api_tokens.yml")
     assert "secret" not in str(problem)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no pipes with names")
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert "it is no file" in only_problem(tmp_path, f"{TARGETS}keys_file: pipe\n").message
 
 
 def test_a_file_that_is_not_there_is_a_problem(tmp_path: Path) -> None:

@@ -50,6 +50,16 @@ async def test_days_that_are_none_are_refused(query: str) -> None:
         assert (await asked(running, query))[0] == 400
 
 
+async def test_what_clients_name_is_nothing_but_a_cell_of_the_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MOOLTIPROXY_KEY", KEY)
+    async with proxy(DATA, ALICE="x") as running:
+        running.server._store.count(Used("alice", "a\nb\x1b[2J\u202e", 1))
+        assert await asyncio.to_thread(main, ["usage", "--url", running.url]) == 0
+        assert capsys.readouterr().out.splitlines()[1].split()[2] == r"a\nb\x1b[2J\u202e"
+
+
 async def test_the_command_prints_a_table_or_json(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -383,6 +383,18 @@ async def test_a_server_that_is_as_it_was_before_is_told_of_bans_and_tells_of_ne
             await until(lambda: other.is_banned("192.0.2.9"))
 
 
+async def test_what_somebody_else_has_written_there_is_passed_over(tmp_path: Path) -> None:
+    async with redis_server(tmp_path) as server:
+        async with Redis.from_url(server.url) as client:
+            await client.set("mooltiproxy:1:address:192.0.2.1", "by hand")
+            await client.set("mooltiproxy:1:window:minute", "by hand")
+            await client.zadd("mooltiproxy:1:changed", {"192.0.2.1": 1})
+        bans = Bans(Cerbere())
+        async with started(server.url, bans) as store:
+            assert store.is_up and await granted(store, MINUTE) == 10
+            assert bans.records() == []
+
+
 async def test_a_server_behind_tls_is_asked_where_its_certificate_is_trusted(tmp_path: Path) -> None:
     certificate, key = map(str, write_pair(tmp_path))
     async with redis_server(tmp_path, (certificate, key)) as server:
