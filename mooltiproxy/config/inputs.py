@@ -11,10 +11,12 @@ from mooltiproxy.mapping.dialect import Dialect
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """The text of the file, None without one, and what targets with `speaks: auto` have answered: url, key, APIs."""
+    """The text of the file, None without one, and what targets with `speaks: auto` have answered: url, key, APIs.
+    `store` is where several processes count together if the file names no place for that, "" for none."""
 
     text: str | None = field(default=None, repr=False)
     spoken: list[tuple[str, str | None, Sequence[str]]] = field(default_factory=list, repr=False)
+    store: str = ""
 
     @classmethod
     def of(cls, file: Path | None) -> "Inputs":

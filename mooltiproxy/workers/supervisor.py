@@ -4,11 +4,13 @@ the configuration in force."""
 import asyncio
 import logging
 import signal
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from mooltiproxy.activation import handed_over
@@ -48,6 +50,8 @@ PATIENCE = 60.0
 """Seconds that a worker has to read a configuration, and that one which is to replace another has to serve."""
 NOT_NOW = "SIGUSR2 came while workers were starting: send it again once they serve"
 NOT_REPLACED = "the restart ends here: worker %d of %d cannot be replaced, it and those after it stay as they are:\n%s"
+STORE = "counted.db"
+"""The file in which workers count together where `system.store` names none; it ends with the supervisor."""
 BEYOND_DRAIN = 5.0
 """Seconds that workers have to end beyond `system.drain`."""
 
@@ -91,6 +95,7 @@ class Supervisor:
         self._origins: dict[str, Origin] = {}
         self._bans = Bans(config.cerbere)
         self._lock = new_lock()
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._sockets: list[Listening] = []
         self._places: list[Place] = []
         self._children: set[Child] = set()
@@ -105,6 +110,7 @@ class Supervisor:
         if not self._config.system.masterkey:
             raise ConfigError(Problem(NO_KEY))
         try:
+            self._folder = _folder()
             self._sockets = self._bound()
             self._handle_signals()
             self._session.trust(contexts_of(self._config.targets))
@@ -115,6 +121,11 @@ class Supervisor:
                 await self._stop.wait()
         finally:
             await self._drain()
+
+    def _written(self, inputs: Inputs) -> dict[str, Any]:
+        """What a worker is told to read, and where all of them count."""
+        store = f"sqlite:{Path(self._folder.name) / STORE}" if self._folder else ""
+        return asdict(replace(inputs, store=store))
 
     def _bound(self) -> list[Listening]:
         """The sockets of each worker; raises OSError."""
@@ -154,7 +165,7 @@ class Supervisor:
         self._children.add(child)
         try:
             records = [list(record) for record in self._bans.records()]
-            await child.link.ask("start", asdict(self._inputs), records, self._origins)
+            await child.link.ask("start", self._written(self._inputs), records, self._origins)
             async with self._changing:
                 if child.generation != self._generation:
                     await self._prepare(child, self._inputs)
@@ -196,6 +207,8 @@ class Supervisor:
         await self._engines.close(end - self._loop.time())
         await self._session.close()
         self._lock.close()
+        if self._folder is not None:
+            self._folder.cleanup()
 
     def _handle_signals(self) -> None:
         for name in (signal.SIGTERM, signal.SIGINT):
@@ -272,7 +285,7 @@ class Supervisor:
         """Have a worker read a configuration; raises Refused. One that ends meanwhile has a successor."""
         try:
             async with asyncio.timeout(PATIENCE):
-                await child.link.ask("prepare", asdict(inputs))
+                await child.link.ask("prepare", self._written(inputs))
         except Gone:
             return
         except TimeoutError:
@@ -336,6 +349,15 @@ class Supervisor:
 
     async def _reports(self) -> list[dict[str, int]]:
         return await asyncio.gather(*(child.report() for child in self._children))
+
+
+def _folder() -> "tempfile.TemporaryDirectory[str] | None":
+    """A folder of our own for what workers count together; None where there is none to be had."""
+    try:
+        return tempfile.TemporaryDirectory(prefix="mooltiproxy-")
+    except OSError as error:
+        log.warning("limits and usage count in each worker alone, since there is no folder for a file: %s", error)
+        return None
 
 
 def _engines_of(config: Config) -> frozenset[str]:

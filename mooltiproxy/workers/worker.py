@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from mooltiproxy.config.inputs import Inputs
@@ -16,6 +17,7 @@ from mooltiproxy.config.model import Config
 from mooltiproxy.endpoints.reload import Outcome
 from mooltiproxy.errors import ConfigError
 from mooltiproxy.server import Server, Shared, calm_collector, loop_factory, set_up_logging
+from mooltiproxy.store import MEMORY
 from mooltiproxy.store.addresses import Record
 from mooltiproxy.workers.engines import RemoteEngines
 from mooltiproxy.workers.link import PROTOCOL, Link, Refused
@@ -132,7 +134,7 @@ class Worker:
 
     async def _begin(self, inputs: Mapping[str, Any]) -> None:
         try:
-            config = await asyncio.to_thread(self._configured, Inputs(**inputs))
+            config = await asyncio.to_thread(self._read, Inputs(**inputs))
             shared = Shared(self._bans, self._metrics, self._engines, self._output, self._sockets, self._reload_all)
             server = Server(config, shared=shared)
             await server.start()
@@ -140,6 +142,13 @@ class Worker:
             raise Refused(str(error)) from error
         calm_collector()
         self._server = server
+
+    def _read(self, inputs: Inputs) -> Config:
+        """The configuration, with a store that all workers have; raises ConfigError."""
+        config = self._configured(inputs)
+        if config.system.store != MEMORY or not inputs.store:
+            return config
+        return replace(config, system=replace(config.system, store=inputs.store))
 
     async def _hand_over(self) -> None:
         """Leave what comes to a successor, and end."""
@@ -155,7 +164,7 @@ class Worker:
         """Read another configuration, which counts from `commit` on."""
         assert self._server is not None
         try:
-            config = await asyncio.to_thread(self._configured, Inputs(**inputs))
+            config = await asyncio.to_thread(self._read, Inputs(**inputs))
             self._put_in_force = self._server.prepare(config)
         except ConfigError as error:
             raise Refused(str(error)) from error

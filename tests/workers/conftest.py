@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from mooltiproxy.keys import hash_of
 from tests.servers.engines import processes, toy_target
 from tests.servers.pool import eventually, workers
 from tests.servers.proxy_process import Running, running_proxy
@@ -50,7 +51,8 @@ def together(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tog
     }
     (folder / "keys.yml").write_text("admin_key: of-the-file\n")
     (folder / "keys.yml").chmod(0o600)
-    more: dict[str, Any] = {"cerbere": {"max_tries": 3}, "keys_file": "keys.yml"}
+    limited = {"hash": hash_of("of-the-limited"), "limits": {"requests": "3/1h"}}
+    more: dict[str, Any] = {"cerbere": {"max_tries": 3}, "keys_file": "keys.yml", "keys": {"limited": limited}}
     config = configuration(toy, targets={"gone": GONE, **on_demand}, system={"watch": True}, **more)
     with running_proxy(folder, yaml.safe_dump(config)) as running:
         yield Together(running, folder, workers(running))

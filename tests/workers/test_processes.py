@@ -81,6 +81,12 @@ def test_a_right_key_makes_up_for_the_wrong_ones_at_another_worker(together: Tog
         assert got(second, "/info", "wrong")[0] == 401
 
 
+def test_a_limit_counts_in_all_workers_together_where_the_file_names_no_store(together: Together) -> None:
+    with spread(together.running.port, together.pids) as [[first], [second]]:
+        statuses = [got(one, "/info", "of-the-limited")[0] for one in 4 * (first, second)]
+    assert statuses == [200] * 3 + [429] * 5
+
+
 def test_a_port_in_use_is_one_line_and_exit_code_3(
     together: Together, toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
