@@ -162,7 +162,7 @@ def warnings_of(values: Values, document: Document, environ: Mapping[str, str]) 
             ("system", "masterkey"), f"a key in the file is for testing only: set {MASTER_KEY} in the environment"
         )
     if "bearer_auth" not in values.get("middlewares", MIDDLEWARES):
-        message = "without `bearer_auth` everyone who reaches the port may use every target"
+        message = "without `bearer_auth` everyone who reaches the port may use every target, and the proxy's own paths"
         yield document.problem(("middlewares",), message)
     for path, message in idle_limits(values, values.get("middlewares", MIDDLEWARES)):
         yield document.problem(path, message)

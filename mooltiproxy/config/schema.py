@@ -58,6 +58,14 @@ from mooltiproxy.mapping.translate import endpoint_at
 MIDDLEWARES = ("access_log", "security_headers", "cors", "ip_rules", "bearer_auth", "rate_limit", "routing", "mapping")
 """The built-in middlewares in their default order."""
 
+_ORDER = (
+    ("ip_rules", "bearer_auth", "finds the address that a wrong key counts for"),
+    ("ip_rules", "rate_limit", "finds the address that limits count for"),
+    ("bearer_auth", "rate_limit", "finds the key that limits count for"),
+    ("bearer_auth", "routing", "finds the key whose rights count"),
+    ("routing", "mapping", "finds what is to be mapped"),
+)
+"""Of two middlewares the one that must stand first, the other, and what the first is for."""
 _CERTIFICATES = {"cert": "certificates/cert.pem", "key": "certificates/key.pem"}
 _MISSING_FILE = "expected a file's path, it is missing"
 _HASH = "sha256:[0-9a-f]{64}"
@@ -517,8 +525,9 @@ class Chain(ListOf):
 def _misplaced(names: tuple[str, ...]) -> Iterator[Invalid]:
     if "routing" not in names:
         yield Invalid("expected `routing` in the list: without it no request finds a target")
-    elif "mapping" in names and (at := names.index("mapping")) < names.index("routing"):
-        yield Invalid("expected `mapping` behind `routing`, which finds what is to be mapped", [at])
+    for first, second, what in _ORDER:
+        if first in names and second in names and (at := names.index(second)) < names.index(first):
+            yield Invalid(f"expected `{second}` behind `{first}`, which {what}", [at])
 
 
 def certificates(value: Any, folder: Path | None) -> TLS | None:
