@@ -456,12 +456,12 @@ def _key_revoke(options: argparse.Namespace) -> int:
 
 def _have_reloaded(options: argparse.Namespace) -> None:
     """Have the running proxy take up what was written, or say how that is done."""
-    from mooltiproxy.key_command import have_reloaded
+    from mooltiproxy.gate_commands import reload
     from mooltiproxy.running import CannotAsk
 
     try:
         proxy = _running(options)
-        changes = have_reloaded(proxy)
+        changes = reload(proxy)
     except (CannotAsk, ConfigError) as reason:
         print(f"a proxy that runs does not know that yet: send its process SIGHUP\n{reason}", file=sys.stderr)
         return

@@ -1,12 +1,13 @@
-"""`mooltiproxy bans` and `mooltiproxy usage`: asked of the running proxy, as lines of a table."""
+"""`mooltiproxy bans` and `mooltiproxy usage`, asked of the running proxy, as lines of a table; and its reload, for the
+commands that change its file."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
-from mooltiproxy.running import Proxy, asked
+from mooltiproxy.running import CannotAsk, Proxy, asked
 
-BANS, USAGE = "/-/bans", "/-/usage"
+BANS, USAGE, RELOAD = "/-/bans", "/-/usage", "/-/reload"
 Row = Mapping[str, Any]
 
 
@@ -29,6 +30,15 @@ def usage(proxy: Proxy, days: Mapping[str, str]) -> list[Row]:
     """What was used; `days` are `day`, or `from` and `to`."""
     rows: list[Row] = asked(proxy, "usage is", "GET", f"{USAGE}?{urlencode(days)}")["usage"]
     return rows
+
+
+def reload(proxy: Proxy) -> Sequence[str]:
+    """Have it read its configuration anew; what has changed there. Raises CannotAsk, also where it has refused it."""
+    told = asked(proxy, "what a reload changes is", "POST", RELOAD, expected=(200, 400))
+    if not told.get("reloaded"):
+        raise CannotAsk(f"{proxy.url} has not reloaded: {'; '.join(told.get('problems', ()))}")
+    changes: Sequence[str] = told["changes"]
+    return changes
 
 
 def _bans(told: Any) -> list[Row]:

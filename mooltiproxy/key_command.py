@@ -2,14 +2,13 @@
 
 import os
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import orjson
 from voluptuous import Invalid
 
 from mooltiproxy.config.edit import CannotEdit, lines_of, plain_data, read, with_entry, without, write
@@ -18,10 +17,8 @@ from mooltiproxy.config.shapes import Where
 from mooltiproxy.config.validators import key_name
 from mooltiproxy.errors import ConfigError, Problem
 from mooltiproxy.keyring import has_expired
-from mooltiproxy.running import CannotAsk, Proxy, asking, connection
 
 SECTION, FILE = "keys", "keys_file"
-RELOAD = "/-/reload"
 ALL, NEVER = "everything", "never"
 _SHOWN = 8
 """Hexadecimal digits of a key's hash that are shown: enough to tell two keys apart, of no use to find one."""
@@ -129,20 +126,3 @@ def revoke(file: Path, name: str) -> Entry:
     except CannotEdit as reason:
         raise CannotEdit(f"{where}: take this out by hand, and then reload the proxy: {reason}") from None
     return entry
-
-
-def have_reloaded(proxy: Proxy) -> Sequence[str]:
-    """Have a running proxy read its configuration anew; what has changed there. Raises CannotAsk."""
-    headers = {"Authorization": f"Bearer {proxy.key}", "Content-Length": "0"}
-    with asking(proxy, "what a reload changes is"), closing(connection(proxy)) as there:
-        there.request("POST", RELOAD, headers=headers)
-        response = there.getresponse()
-        status, said = response.status, response.read()
-    try:
-        body = orjson.loads(said)
-        lines: list[str] = body["changes" if status == 200 else "problems"]
-    except (ValueError, KeyError, TypeError):
-        raise CannotAsk(f"{proxy.url} answered {status}") from None
-    if status != 200:
-        raise CannotAsk(f"{proxy.url} has not reloaded: {'; '.join(lines)}")
-    return lines

@@ -2,7 +2,7 @@
 
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
@@ -81,14 +81,16 @@ def asking(proxy: Proxy, what: str) -> Iterator[None]:
         raise CannotAsk(f"the connection to {proxy.url} has failed: {reason}") from None
 
 
-def asked(proxy: Proxy, what: str, method: str, path: str, body: Any = None) -> Any:
-    """What it answers as JSON; raises CannotAsk."""
+def asked(
+    proxy: Proxy, what: str, method: str, path: str, body: Any = None, *, expected: Collection[int] = (200,)
+) -> Any:
+    """What it answers as JSON; raises CannotAsk, also for a status that is not expected."""
     headers = {"Authorization": f"Bearer {proxy.key}", "Content-Type": "application/json"}
     with asking(proxy, what), closing(connection(proxy)) as there:
         there.request(method, path, None if body is None else orjson.dumps(body), headers)
         response = there.getresponse()
         said = response.read()
-    if response.status != 200:
+    if response.status not in expected:
         raise refusal(proxy, what, response.status, said)
     try:
         return orjson.loads(said)

@@ -151,6 +151,10 @@ def test_a_running_proxy_is_told(
         assert main(["key", "revoke", "carol"]) == 0
         assert "- key         carol  revoked" in capsys.readouterr().out
         assert asked(port, key) == 401
+        monkeypatch.setenv("MOOLTIPROXY_KEY", "another")
+        assert main(["key", "new", "dora", "--write"]) == 0
+        assert "does not take the key: set MOOLTIPROXY_KEY" in capsys.readouterr().err
+        monkeypatch.setenv("MOOLTIPROXY_KEY", KEY)
         file = in_folder / "config.yaml"
         file.write_text(file.read_text() + "nonsense: 1\n")
         assert main(["key", "revoke", "alice"]) == 0
