@@ -137,7 +137,8 @@ local function noted(one, what, amount, seconds)
     return {0, at, 0, 0, 0}
 end
 
-local changed, last = prefix .. 'changed', tonumber(redis.call('GET', prefix .. 'number') or 0)
+local changed = prefix .. 'changed'
+local last = batch.since ~= cjson.null and tonumber(redis.call('GET', prefix .. 'number') or 0)
 for _, note in ipairs(batch.notes) do
     local address = note[1]
     local one = noted(known(address) or {0, 0, 0, 0, 0}, note[2], note[3], note[4])
