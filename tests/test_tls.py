@@ -74,6 +74,19 @@ def bearer(key: str) -> str:
     return f"authorization: Bearer {key}"
 
 
+@pytest.mark.parametrize(("offered", "taken"), [(["h2", "http/1.1"], "http/1.1"), (["h2"], None), ([], None)])
+async def test_clients_are_told_that_it_speaks_http_1_1_only(
+    tmp_path: Path, offered: list[str], taken: str | None
+) -> None:
+    cert, key = write_pair(tmp_path, ["localhost"])
+    async with proxy(passing("http://127.0.0.1:1") | {"system": {"ssl": {"cert": str(cert), "key": str(key)}}}) as one:
+        context = ssl.create_default_context(cafile=cert)
+        context.set_alpn_protocols(offered)
+        _, writer = await asyncio.open_connection("localhost", one.port, ssl=context)
+        assert writer.get_extra_info("ssl_object").selected_alpn_protocol() == taken
+        writer.close()
+
+
 # A client's certificate as a key.
 
 
