@@ -163,9 +163,13 @@ class Router:
         asked = model if known is not None and model is not None else ""
         return Route(self._targets[name], _there(entry, missing), known, path_model, missing, asked)
 
+    def passes_through(self, path: str) -> bool:
+        """Whether a path is one behind that of `rest:` for everything of the target's own."""
+        return self._passthrough is not None and path.startswith(f"{self._passthrough}/")
+
     def _passed_through(self, entries: Mapping[str, MappingEntry], path: str) -> MappingEntry | None:
         """The entry of a path behind that of `rest:` for everything of the target's own; raises NotFound for dots."""
-        if self._passthrough is None or not path.startswith(f"{self._passthrough}/"):
+        if self._passthrough is None or not self.passes_through(path):
             return None
         own = path.removeprefix(self._passthrough)
         if any(piece in (".", "..") for piece in unquote(own).replace("\\", "/").split("/")):

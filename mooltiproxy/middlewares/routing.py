@@ -9,10 +9,11 @@ from mooltiproxy.errors import BadRequest, EndpointMissing, Forbidden
 from mooltiproxy.exchange import EXCHANGE, Exchange
 from mooltiproxy.mapping.dialect import Endpoint
 from mooltiproxy.mapping.json_edit import model_of
-from mooltiproxy.middlewares.rights import check_endpoint, check_model, check_target, is_plain_json
+from mooltiproxy.middlewares.rights import DENIED, check_endpoint, check_model, check_target, is_plain_json
 from mooltiproxy.routing import Router, asking, split_target
 
 READING = ("GET", "HEAD")
+NOT_TOLD = "this key is for some models only, and which one a path of the target's own asks for cannot be told"
 FOR_ALL_KEYS = frozenset({"/-/usage"})
 """Paths of the proxy that tell each key of itself."""
 
@@ -53,6 +54,8 @@ def routing(
         check_target(key, route.target.name)
         check_endpoint(key, route.entry.endpoint, request.method)
         if limited is not None:
+            if router.passes_through(exchange.path):
+                raise Forbidden(NOT_TOLD, code=DENIED)
             await check_model(limited, exchange, route, model, router.model_fields(exchange.path))
         known = await catalogue.one(about, route, model) if about is not None and target is None and model else None
         if known is not None:

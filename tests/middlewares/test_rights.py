@@ -174,6 +174,13 @@ async def test_a_model_in_the_path_counts_and_so_does_one_beside_it_in_the_body(
             assert (await posted(found, beside, f"/v1beta/models/gemini-a:{path}"))[0] == 403
 
 
+async def test_what_leads_to_all_paths_of_a_target_is_not_for_keys_with_models() -> None:
+    async with running({"models": ["llama-*"]}, {"one": {"speaks": "gemini"}}, rest={"prefix": "/rest"}) as (found, up):
+        path = "/rest/passthrough/v1beta/models/gpt-5:generateContent"
+        assert (await posted(found, {"model": "llama-8b", "contents": []}, path))[0] == 403
+        assert up.requests == []
+
+
 async def test_a_body_counts_beside_a_path_of_the_users_own_that_has_a_model() -> None:
     mapping = {"/v1beta/models/llama-8b:generateContent": "/v1/chat/completions"}
     async with running({"models": ["llama-*"]}, {"one": {"mapping": mapping}}) as (found, up):
