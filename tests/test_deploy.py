@@ -362,8 +362,8 @@ def running_nginx(folder: Path, ports: list[int]) -> Iterator[str]:
     (folder / "conf.d" / "mooltiproxy.conf").write_text(server.replace("listen 80;", f"listen 127.0.0.1:{port};"))
     proxies = (NGINX / "upstream.conf").read_text()
     for known, really in zip((8000, 8001), ports, strict=True):
-        assert proxies.count(f"127.0.0.1:{known};") == 1
-        proxies = proxies.replace(f"127.0.0.1:{known};", f"127.0.0.1:{really};")
+        assert proxies.count(f"127.0.0.1:{known} ") == 1
+        proxies = proxies.replace(f"127.0.0.1:{known} ", f"127.0.0.1:{really} ")
     (folder / "conf.d" / "upstream.conf").write_text(proxies)
     (folder / "nginx.conf").write_text(MAIN.format(folder=folder))
     command = [program, "-c", str(folder / "nginx.conf"), "-e", "stderr", "-p", str(folder)]
