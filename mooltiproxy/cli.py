@@ -416,13 +416,13 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _key_new(options: argparse.Namespace) -> int:
+    from mooltiproxy.key_command import add, check_name
     from mooltiproxy.keys import hash_of, new_key
 
+    check_name(options.name)
     key = new_key()
     entry = f'{{hash: "{hash_of(key)}"}}'
     if options.write:
-        from mooltiproxy.key_command import add
-
         add(options.config or CONFIG_FILE, options.name, entry)
     print(f"The key, shown this once:\n\n    {key}\n")
     if options.write:

@@ -98,12 +98,17 @@ def _in_keys_file(data: Any, name: str) -> Where | None:
     return None
 
 
-def add(file: Path, name: str, entry: str) -> None:
-    """Write an entry under `keys:`; raises ConfigError for a name that cannot be one or is there, CannotEdit."""
+def check_name(name: str) -> None:
+    """Raises ConfigError for a name that no key can have."""
     try:
         key_name(name)
     except Invalid as error:
         raise ConfigError(Problem(error.msg, (SECTION, name))) from None
+
+
+def add(file: Path, name: str, entry: str) -> None:
+    """Write an entry under `keys:`; raises ConfigError for a name that cannot be one or is there, CannotEdit."""
+    check_name(name)
     taken = False
     with suppress(CannotEdit):  # what cannot be read now is none of the new key's business
         taken = entry_of(file, name) is not None

@@ -136,6 +136,14 @@ def test_a_name_that_is_taken_or_none_gets_no_key(
     assert (in_folder / "config.yaml").read_text() == FILE
 
 
+@pytest.mark.parametrize("name", ["master", "a b"])
+def test_no_entry_is_shown_that_no_file_may_have(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    assert main(["key", "new", name]) == 1
+    told = capsys.readouterr()
+    assert "expected a" in told.err
+    assert told.out == ""
+
+
 def test_a_running_proxy_is_told(
     in_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
