@@ -24,8 +24,14 @@ UTF8 = ("utf-8", "utf8", "us-ascii")
 ELSEWHERE = frozenset({"models", "fallbacks", "input_file_id"})
 """Fields in which some gateways take further models, to ask when the first one fails, and that of a file full of
 requests."""
-DEEPER = (("tools",), ("requests",), ("requests", "params"), ("generateContentRequest",))
-"""Where bodies name models that work beside the first one: a tool's, and those of several requests in one."""
+DEEPER = (
+    ("tools", "model"),
+    ("requests", "model"),
+    ("requests", "params", "model"),
+    ("generateContentRequest", "model"),
+    ("parameters", "adapter_id"),
+)
+"""Where bodies name models that work beside the first one: a tool's, those of several requests in one, and TGI's."""
 _DEEPER = frozenset(place[0] for place in DEEPER)
 _PREFIX = "models/"
 """What Gemini's bodies have before a model's name."""
@@ -97,12 +103,12 @@ async def _settle_body(key: Key, exchange: Exchange, asked: str | None, fields: 
 
 def _deeper(body: Any) -> Iterator[str]:
     """The models that a body names where `DEEPER` says."""
-    for place in DEEPER:
+    for *place, field in DEEPER:
         found = [body]
         for name in place:
             values = [one.get(name) for one in found if isinstance(one, dict)]
             found = [one for value in values for one in (value if isinstance(value, list) else [value])]
-        named = [one.get("model") for one in found if isinstance(one, dict)]
+        named = [one.get(field) for one in found if isinstance(one, dict)]
         yield from (one for one in named if isinstance(one, str))
 
 

@@ -81,6 +81,7 @@ HIDDEN = [
     b'{"model": "llama-8b", "input_file_id": "file-1"}',
     b'{"model": "llama-8b", "tools": [{"type": "function"}, {"type": "image_generation", "model": "gpt-5"}]}',
     b'{"model": "llama-8b", "tools": [{"model": "gpt-5"}], "tools": []}',
+    b'{"model": "llama-8b", "parameters": {"adapter_id": "gpt-5"}}',
     b'{"model": "llama-8b", "requests": [{"custom_id": "1", "params": {"model": "gpt-5"}}]}',
     b'{"messages": []}',
     b'{"model": null}',
