@@ -21,11 +21,11 @@ from mooltiproxy.mapping.neutral import Asked
 from mooltiproxy.mapping.settings import Edit, accepted_languages
 from mooltiproxy.mapping.signatures import without_foreign
 from mooltiproxy.mapping.translate import Translated, Translation
+from mooltiproxy.middlewares.rights import FORM
 from mooltiproxy.routing import config_of
 from mooltiproxy.upstream.forward import WHOLE_BODY
 
 BODILESS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
-FORM = "application/x-www-form-urlencoded"
 MAX_READ = 8 * 1024 * 1024
 """Bytes of a body that passes up to which it is searched for what is another vendor's: longer ones are streamed."""
 DROPPED = b"x-mooltiproxy-dropped"

@@ -20,6 +20,7 @@ from mooltiproxy.routing import MAX_NAME, Route
 
 DENIED = "permission_denied"
 PLAIN = ("", "identity")
+FORM = "application/x-www-form-urlencoded"
 UTF8 = ("utf-8", "utf8", "us-ascii")
 ELSEWHERE = frozenset({"models", "fallbacks", "input_file_id"})
 """Fields in which some gateways take further models, to ask when the first one fails, and that of a file full of
@@ -117,3 +118,9 @@ def is_plain_json(request: web.BaseRequest) -> bool:
     media_type = request.content_type
     is_json = media_type == "application/json" or media_type.endswith("+json")
     return is_json and request.headers.get("Content-Encoding", "") in PLAIN
+
+
+def hides_json(request: web.BaseRequest) -> bool:
+    """Whether a body may be JSON without saying so: curl -d calls it a form, and some clients say nothing."""
+    media_type = request.content_type if "Content-Type" in request.headers else FORM
+    return request.method == "POST" and media_type == FORM and request.headers.get("Content-Encoding", "") in PLAIN

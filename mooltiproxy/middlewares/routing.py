@@ -1,6 +1,7 @@
 """routing: chooses target and mapping entry by prefix, header or model; `mooltiproxy.routing` decides."""
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import suppress
 
 from aiohttp import web
 
@@ -9,7 +10,7 @@ from mooltiproxy.errors import BadRequest, EndpointMissing, Forbidden
 from mooltiproxy.exchange import EXCHANGE, Exchange
 from mooltiproxy.mapping.dialect import Endpoint
 from mooltiproxy.mapping.json_edit import model_of
-from mooltiproxy.middlewares.rights import DENIED, check_endpoint, check_model, check_target, is_plain_json
+from mooltiproxy.middlewares.rights import DENIED, check_endpoint, check_model, check_target, hides_json, is_plain_json
 from mooltiproxy.routing import Router, asking, split_target
 
 READING = ("GET", "HEAD")
@@ -106,6 +107,13 @@ async def asked_model(exchange: Exchange, router: Router) -> str | None:
     in_path = router.model_in(exchange.path)
     if in_path is not None:
         return in_path
-    if not exchange.request.can_read_body or not is_plain_json(exchange.request):
+    if not exchange.request.can_read_body:
         return None
-    return model_of(await exchange.body(), router.model_fields(exchange.path))
+    fields = router.model_fields(exchange.path)
+    if is_plain_json(exchange.request):
+        return model_of(await exchange.body(), fields)
+    if not hides_json(exchange.request):
+        return None
+    with suppress(BadRequest):  # no JSON after all
+        return model_of(await exchange.body(), fields)
+    return None

@@ -58,6 +58,19 @@ async def test_the_bodys_model_chooses_and_gets_its_upstream_name() -> None:
     assert sent == b'{ "model" : "vendor/Big-70B", "x": 1.0, "messages": [{"model": "big"}]}'
 
 
+FORM = "application/x-www-form-urlencoded"
+
+
+async def test_the_model_counts_in_what_curl_calls_a_form() -> None:
+    status, path, sent = await asked({"content-type": FORM}, body=b'{"model": "big"}')
+    assert (status, path, sent) == (200, b"/two/chat/completions", b'{"model": "vendor/Big-70B"}')
+
+
+@pytest.mark.parametrize("body", [b"model=big", b"{model=big", b'["model"]', b'{"model": 1}'])
+async def test_a_form_stays_one(body: bytes) -> None:
+    assert await asked({"content-type": FORM}, body=body) == (200, b"/one/chat/completions", body)
+
+
 async def test_an_unknown_model_goes_to_the_default_target_unchanged() -> None:
     assert await asked({}, body=b'{"model": "other"}') == (200, b"/one/chat/completions", b'{"model": "other"}')
 
