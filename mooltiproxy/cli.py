@@ -448,26 +448,26 @@ def _key_revoke(options: argparse.Namespace) -> int:
     entry = revoke(file, options.name)
     print(f"took {options.name} out of {entry.file}")
     if entry.file == file:
-        _have_reloaded(options)
-    else:
-        print("a proxy that runs takes that up within three seconds")
+        return _have_reloaded(options)
+    print("a proxy that runs takes that up within three seconds")
     return OK
 
 
-def _have_reloaded(options: argparse.Namespace) -> None:
-    """Have the running proxy take up what was written, or say how that is done."""
+def _have_reloaded(options: argparse.Namespace) -> int:
+    """Have the running proxy take up what was written, or say how that is done; WRONG where one runs and does not."""
     from mooltiproxy.gate_commands import reload
-    from mooltiproxy.running import CannotAsk
+    from mooltiproxy.running import CannotAsk, NobodyAsked
 
     try:
         proxy = _running(options)
         changes = reload(proxy)
     except (CannotAsk, ConfigError) as reason:
         print(f"a proxy that runs does not know that yet: send its process SIGHUP\n{reason}", file=sys.stderr)
-        return
+        return OK if isinstance(reason, NobodyAsked) else WRONG
     print(f"the proxy at {proxy.url} has reloaded:")
     for line in changes:
         print(f"  {line}")
+    return OK
 
 
 def _cert_new(options: argparse.Namespace) -> int:

@@ -27,6 +27,10 @@ class CannotAsk(MooltiError):
     """The proxy is not to be reached, or does not answer as it should."""
 
 
+class NobodyAsked(CannotAsk):
+    """No proxy was asked: none listens there, or there is no key to ask it with."""
+
+
 @dataclass(frozen=True, slots=True)
 class Proxy:
     """A running proxy: its address, an admin's key, and the file of its own certificate, None where authorities are to
@@ -67,11 +71,11 @@ class Proxy:
 def asking(proxy: Proxy, what: str) -> Iterator[None]:
     """Around what asks it for something, such as `a log is`; raises CannotAsk that says what to do."""
     if not proxy.key:
-        raise CannotAsk(f"{what} shown to the proxy's master key, or one with `admin`: set {KEY} in the environment")
+        raise NobodyAsked(f"{what} shown to the proxy's master key, or one with `admin`: set {KEY} in the environment")
     try:
         yield
     except ConnectionRefusedError:
-        raise CannotAsk(f"no proxy answers at {proxy.url}: does it run? --url names another place") from None
+        raise NobodyAsked(f"no proxy answers at {proxy.url}: does it run? --url names another place") from None
     except TimeoutError:
         raise CannotAsk(f"{proxy.url} has not answered within {TIMEOUT:g} s") from None
     except ssl.SSLError as error:
