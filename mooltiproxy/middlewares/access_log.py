@@ -93,9 +93,17 @@ def line(exchange: Exchange, status: int) -> str:
     if exchange.dropped:
         error += f" dropped={printable(','.join(exchange.dropped).replace(' ', '_'))}"
     return (
-        f"{timestamp()} {exchange.address} {key} {exchange.request.method} {printable(exchange.path)} "
+        f"{timestamp()} {exchange.address} {key} {exchange.request.method} {printable(_path(exchange))} "
         f"{target} {status} {exchange.sent}B {milliseconds:.1f}ms {exchange.id}{error}\n"
     )
+
+
+def _path(exchange: Exchange) -> str:
+    """The client's path below its target, without the name that routing puts before one that several dialects have."""
+    path = exchange.path
+    if path.startswith("/@") and not exchange.request.path.endswith(path):
+        return "/" + path.split("/", 2)[2]
+    return path
 
 
 def printable(text: str) -> str:

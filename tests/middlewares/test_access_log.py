@@ -25,6 +25,17 @@ async def test_a_request_leaves_one_line_when_it_ends(capsys: pytest.CaptureFixt
     assert KEY not in line
 
 
+async def test_a_path_of_several_apis_is_logged_as_the_client_has_sent_it(capsys: pytest.CaptureFixture[str]) -> None:
+    targets = {"default": "one", "one": {"url": "http://127.0.0.1:1", "speaks": "tgi"}}
+    async with proxy({"targets": targets}) as running:
+        for path in ("/v1/models", "/to/one/v1/models", "/@none/v1/models"):
+            async with running.client.get(path, headers={"anthropic-version": "2023-06-01"}):
+                pass
+    assert [line.split()[4] for line in capsys.readouterr().out.splitlines()] == [
+        "/v1/models", "/v1/models", "/@none/v1/models",
+    ]  # fmt: skip
+
+
 async def test_a_refusal_is_logged_with_its_reason(capsys: pytest.CaptureFixture[str]) -> None:
     async with proxy(passing("http://127.0.0.1:1")) as running, running.client.get(PATH):
         pass
