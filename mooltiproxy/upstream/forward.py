@@ -19,7 +19,7 @@ from mooltiproxy.mapping.keep_alive import keep_alive_in
 from mooltiproxy.metrics import Metrics
 from mooltiproxy.upstream.answer import AnswerWriter, Forwarded
 from mooltiproxy.upstream.connection import Connection
-from mooltiproxy.upstream.gate import Gate, Pass, held, listed, listing, replied
+from mooltiproxy.upstream.gate import Gate, Pass, held, listed, listings, replied
 from mooltiproxy.upstream.relay import Relay
 from mooltiproxy.upstream.request import Plan, path_at_target, request_head
 from mooltiproxy.upstream.session import Origin, Session
@@ -57,6 +57,7 @@ class Forwarder:
         self._dialect_of = dialect_of
         self._metrics = metrics
         self._gates = gates
+        self._listings = listings(config.registry.dialects.values()) if gates else {}
         self._names_at = config.names_at
         self._loop = asyncio.get_running_loop()
 
@@ -94,7 +95,7 @@ class Forwarder:
         route = exchange.route
         assert route is not None
         model = route.model.name if route.model else None
-        endpoint = listing(self._dialect_of(exchange.path), exchange)
+        endpoint = self._listings.get((exchange.request.method, exchange.path))
         if endpoint is not None and (names := self._names_at(route.target.name)):
             there = gate.ready(model)
             if there is not None:

@@ -1,7 +1,7 @@
 """What stands before a target whose server the proxy starts itself, or that takes so many requests at a time: the
 others wait."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 import orjson
@@ -45,12 +45,15 @@ class Gate(Protocol):
         not say; `who` asks. Raises NotRunning, Crowded, and NotFound for a model that has no server."""
 
 
-def listing(dialect: Dialect, exchange: Exchange) -> Endpoint | None:
-    """The endpoint of a request that only asks what there is: it is no use of a server that runs."""
-    path = exchange.path.removeprefix(dialect.alias(""))
-    kinds = ("models", "running", "model")
-    found = (one for one in dialect.endpoints if path in one.paths and one.kind in kinds)
-    return next((one for one in found if one.method == exchange.request.method), None)
+def listings(dialects: Iterable[Dialect]) -> dict[tuple[str, str], Endpoint]:
+    """The endpoints, by method and path, of requests that only ask what there is: they are no use of a server."""
+    found: dict[tuple[str, str], Endpoint] = {}
+    for dialect in dialects:
+        for endpoint in dialect.endpoints:
+            for path in endpoint.paths if endpoint.kind in ("models", "running", "model") else ():
+                found.setdefault((endpoint.method, path), endpoint)
+                found[endpoint.method, dialect.alias(path)] = endpoint
+    return found
 
 
 def listed(endpoint: Endpoint, names: Sequence[str]) -> web.Response:
