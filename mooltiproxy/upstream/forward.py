@@ -146,8 +146,6 @@ class Forwarder:
         try:
             return await way.wait()
         except ProxyError as error:
-            if error.retry_after is not None and not writer.started:
-                exchange.headers.append((b"retry-after", b"%d" % error.retry_after))
             relay.give_up(error)
         finally:
             if pulse is not None:

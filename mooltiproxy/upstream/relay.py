@@ -271,8 +271,6 @@ class Relay:
         told = retry_after(headers.as_text(self._fields))
         if told is not None:
             error.retry_after = told
-        elif error.retry_after is not None:
-            self._exchange.headers.append((b"retry-after", b"%d" % error.retry_after))
         raise error
 
     def _has_fallback(self) -> bool:
