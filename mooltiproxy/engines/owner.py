@@ -43,8 +43,8 @@ MIN_SECRET = 8
 
 
 @dataclass(slots=True)
-class Engine:
-    """One server: what the file says of it, and what runs.
+class Kept:
+    """One engine as it is kept here: what the file says of it, and what runs.
 
     `seen` is what a run is made of: if that changes, the engine is started anew. `error` is why the last run failed.
     """
@@ -80,7 +80,7 @@ class Engines:
         self._on_change = on_change
         self._loop = asyncio.get_running_loop()
         self._schedule = Schedule()
-        self._engines: dict[str, Engine] = {}
+        self._engines: dict[str, Kept] = {}
         self._waiting: dict[Ticket, asyncio.Future[Origin]] = {}
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_due = math.inf
@@ -158,6 +158,8 @@ class Engines:
         if ticket.engine not in self._schedule.engines:
             raise NotRunning("the target has been taken out of the proxy's configuration")
         decisions = self._schedule.ask(ticket, self._loop.time())
+        if ticket.admitted and len(decisions) == 1:
+            return  # it runs, and nothing else follows: the common case
         if not ticket.admitted:
             self._waiting[ticket] = self._loop.create_future()
         self._apply(decisions)
@@ -185,7 +187,11 @@ class Engines:
         future = self._waiting.pop(ticket, None)
         if future is not None and future.done() and not future.cancelled():
             future.exception()  # its client has left: nobody is told any more
-        self._apply(self._schedule.leave(ticket, self._loop.time()))
+        decisions = self._schedule.leave(ticket, self._loop.time())
+        if decisions:
+            self._apply(decisions)
+        else:
+            self._arm()
 
     # What is decided.
 
@@ -242,13 +248,13 @@ class Engines:
         error.retry_after = max(math.ceil(retry_after), 1)
         return error
 
-    def _start(self, engine: Engine) -> None:
+    def _start(self, engine: Kept) -> None:
         engine.stop = asyncio.Event()
         engine.log.begin()
         driver = engine.driver = self._driver(engine)
         engine.task = asyncio.ensure_future(self._run(engine, driver))
 
-    def _driver(self, engine: Engine) -> Driver:
+    def _driver(self, engine: Kept) -> Driver:
         """What runs it the next time."""
         make = remote.DRIVERS.get(engine.run.engine or "")
         if make is None:
@@ -263,7 +269,7 @@ class Engines:
 
     # One run of an engine.
 
-    async def _run(self, engine: Engine, driver: Driver) -> None:
+    async def _run(self, engine: Kept, driver: Driver) -> None:
         """From the start of an engine to its end."""
         name, began = engine.wanted.name, self._loop.time()
         failure = await self._failure(engine, self._begin(engine, driver))
@@ -279,14 +285,14 @@ class Engines:
             self._measure()
         await self._until_end(engine, driver)
 
-    async def _begin(self, engine: Engine, driver: Driver) -> None:
+    async def _begin(self, engine: Kept, driver: Driver) -> None:
         await self._room(engine)
         if not engine.stop.is_set():
             await driver.start()
             await self._until_ready(engine, driver)
 
     @staticmethod
-    async def _failure(engine: Engine, beginning: Coroutine[Any, Any, None]) -> str:
+    async def _failure(engine: Kept, beginning: Coroutine[Any, Any, None]) -> str:
         """Why the begin of a run has failed, "" where it has not."""
         try:
             await beginning
@@ -297,7 +303,7 @@ class Engines:
             return "the proxy failed"
         return ""
 
-    async def _until_end(self, engine: Engine, driver: Driver) -> None:
+    async def _until_end(self, engine: Kept, driver: Driver) -> None:
         """From when an engine is ready to its end."""
         name = engine.wanted.name
         await self._first(engine, driver)
@@ -308,7 +314,7 @@ class Engines:
         self._apply(self._schedule.ended(name, self._loop.time()))
         self._forget(name)
 
-    def _lost(self, engine: Engine, how: str) -> None:
+    def _lost(self, engine: Kept, how: str) -> None:
         """It has ended by itself: a process has crashed, or a server with an API has let go of a model."""
         name = engine.wanted.name
         engine.error = self._quoted(engine, f"the model's server ended by itself ({how})")
@@ -316,7 +322,7 @@ class Engines:
         self._metrics.started(name, "lost" if engine.run.engine else "crashed")
         self._apply(self._schedule.lost(name, self._loop.time()))
 
-    def _failed(self, engine: Engine, failure: str) -> None:
+    def _failed(self, engine: Kept, failure: str) -> None:
         name = engine.wanted.name
         engine.error = self._quoted(engine, f"the model's server could not be started: {failure}")
         log.error("%s: %s", name, engine.error)
@@ -329,12 +335,12 @@ class Engines:
         if name not in self._schedule.engines and name in self._engines:
             self._engines.pop(name).log.close()
 
-    async def _end(self, engine: Engine, driver: Driver, grace: float) -> None:
+    async def _end(self, engine: Kept, driver: Driver, grace: float) -> None:
         """Nothing of the run is left when this returns."""
         await driver.stop(min(grace, self._grace))
         engine.driver, engine.memory = None, {}
 
-    async def _room(self, engine: Engine) -> None:
+    async def _room(self, engine: Kept) -> None:
         """Wait until there is as much memory as the file says; raises CannotStart. A process that has ended may take a
         while to give its own back."""
         needed = engine.wanted.memory if engine.run.engine is None else {}
@@ -349,7 +355,7 @@ class Engines:
                 raise CannotStart(f"it needs {_in_mib(needed[name])} of {name}, but {_in_mib(free[name])} are free")
             await asyncio.sleep(ROOM_POLL)
 
-    async def _until_ready(self, engine: Engine, driver: Driver) -> None:
+    async def _until_ready(self, engine: Kept, driver: Driver) -> None:
         """Wait until it takes requests, or is to be stopped; raises CannotStart."""
         getting_ready = asyncio.ensure_future(driver.ready())
         try:
@@ -363,7 +369,7 @@ class Engines:
             await asyncio.wait([getting_ready])
 
     @staticmethod
-    async def _first(engine: Engine, driver: Driver, *others: "asyncio.Future[None]") -> None:
+    async def _first(engine: Kept, driver: Driver, *others: "asyncio.Future[None]") -> None:
         """Return when it has ended, is to be stopped, or one of the others is done."""
         stopped = asyncio.ensure_future(engine.stop.wait())
         try:
@@ -374,7 +380,7 @@ class Engines:
 
     # What is found out beside.
 
-    async def _adopt(self, engine: Engine) -> None:
+    async def _adopt(self, engine: Kept) -> None:
         """Take up an engine that was loaded before we came."""
         driver, name, seen = self._driver(engine), engine.wanted.name, engine.seen
         if not await driver.is_loaded():
@@ -389,7 +395,7 @@ class Engines:
         engine.task = asyncio.ensure_future(self._go_on(engine, driver))
         self._apply(self._schedule.found(name, self._loop.time()))
 
-    async def _go_on(self, engine: Engine, driver: Driver) -> None:
+    async def _go_on(self, engine: Kept, driver: Driver) -> None:
         """The rest of the run of an engine that was loaded already."""
         failure = await self._failure(engine, self._until_ready(engine, driver))
         if failure and not driver.ended.done():
@@ -411,18 +417,18 @@ class Engines:
                     await self._measure_one(engine, engine.driver)
             await asyncio.sleep(MEASURE_EVERY)
 
-    async def _measure_one(self, engine: Engine, driver: Driver) -> None:
+    async def _measure_one(self, engine: Kept, driver: Driver) -> None:
         used = await driver.memory()
         if used and engine.driver is driver:
             engine.memory = used
             self._apply(self._schedule.measured(engine.wanted.name, used, self._loop.time()))
 
-    def _quoted(self, engine: Engine, message: str) -> str:
+    def _quoted(self, engine: Kept, message: str) -> str:
         """A message with the last words of the server."""
         lines = engine.log.tail(LAST_WORDS)
         return "\n".join([f"{message}; its last words:", *lines]) if lines else message
 
-    def _configure_log(self, engine: Engine) -> None:
+    def _configure_log(self, engine: Kept) -> None:
         own = (value for value in engine.run.env.values() if len(value) >= MIN_SECRET)
         engine.log.configure(engine.run.log_lines, (*self._secrets, *own))
 
@@ -434,7 +440,7 @@ class Engines:
         engine = self._engines.get(name)
         rules = _rules(server)
         if engine is None:
-            engine = self._engines[name] = Engine(server, plan, seen)
+            engine = self._engines[name] = Kept(server, plan, seen)
             self._configure_log(engine)
             self._apply(self._schedule.configure(name, rules, now))
             if server.run.engine is not None:
