@@ -4,7 +4,6 @@ What comes out is read again and compared: where the file turns out to say anyth
 """
 
 import os
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,8 @@ from typing import Any
 import yaml
 from yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode, SequenceNode
 
+from mooltiproxy.config.shapes import Where
 from mooltiproxy.errors import MooltiError
-
-Where = Sequence[str | int]
 
 
 class CannotEdit(MooltiError):
@@ -52,7 +50,7 @@ def without(text: str, path: Where) -> str:
 
 def _data_without(data: Any, path: Where) -> Any:
     """The same data without one entry; nothing is changed, for what is said by an alias is there twice."""
-    first, *rest = path
+    first, rest = path[0], path[1:]
     items = list(data.items()) if isinstance(data, dict) else list(enumerate(data))
     items = [(name, value) for name, value in items if rest or name != first]
     kept = [(name, _data_without(value, rest) if name == first else value) for name, value in items]
@@ -67,7 +65,7 @@ def with_entry(text: str, section: str, name: str, entry: str) -> str:
     if not isinstance(before, dict):
         raise CannotEdit("no entry fits there")
     wanted[section] = {**before, name: plain_data(entry)}
-    found, newline = _found(text, [section]), _newline(text)
+    found, newline = _found(text, (section,)), _newline(text)
     line = f"{name}: {entry}"
     if found is None:
         end = "" if text.endswith("\n") else newline
