@@ -14,14 +14,14 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench import load
 from bench.gateways import CLIENT_KEY, missing_tools
-from bench.processes import TICKS, free_port, running
+from bench.processes import Process, free_port, running
 
 CONNECTIONS = 64
 WARM_UP_SECONDS = 1.0
@@ -64,42 +64,35 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A proxy before nginx, both by process id."""
+    """A proxy before nginx."""
 
-    pid: int
-    upstream: int
+    proxy: Process
+    upstream: Process
     port: int
     folder: Path
 
     def take(self, seconds: float) -> Taken:
         """Ask for so long."""
-        before, beside = cpu(tree(self.pid)), cpu([self.upstream]) + wrk_seconds()
+        before, beside = self._cpu(), self.upstream.cpu_seconds() + wrk_seconds()
         count = load.wrk(self.port, load.chat(), self.folder, connections=CONNECTIONS, seconds=seconds)
-        spent, rest = cpu(tree(self.pid)) - before, cpu([self.upstream]) + wrk_seconds() - beside
+        spent, rest = self._cpu() - before, self.upstream.cpu_seconds() + wrk_seconds() - beside
         return Taken(count.done / count.seconds, spent / count.done * MICRO, rest / count.done * MICRO)
 
+    def _cpu(self) -> float:
+        """Seconds of processor time of the proxy and its workers so far."""
+        return sum(one.cpu_seconds() for one in tree(self.proxy))
 
-def tree(pid: int) -> list[int]:
+
+def tree(process: Process) -> list[Process]:
     """A process and all below it."""
-    below = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *(one for child in below for one in tree(int(child)))]
-
-
-def cpu(pids: list[int]) -> float:
-    """Seconds of processor time so far (proc(5), /proc/PID/stat, fields 14 and 15)."""
-    rows = (Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in pids)
-    return sum(int(fields[11]) + int(fields[12]) for fields in rows) / TICKS
+    below = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [process, *(one for child in below for one in tree(replace(process, pid=int(child))))]
 
 
 def wrk_seconds() -> float:
     """The same of all that has been run and has ended."""
     times = os.times()
     return times.children_user + times.children_system
-
-
-def rss(pid: int) -> float:
-    """Resident memory in MB."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / MEGA
 
 
 @contextmanager
@@ -117,7 +110,7 @@ def served(workers: int) -> Iterator[Served]:
         serve = [sys.executable, "-m", "mooltiproxy", "serve", "--config", f"{folder}/config.yaml"]
         env = {"MOOLTIPROXY_KEY": CLIENT_KEY}
         before = opened.enter_context(running(serve, port, folder / "proxy.log", cpu=None, env=env))
-        yield Served(before.pid, behind.pid, port, folder)
+        yield Served(before, behind, port, folder)
 
 
 def show(one: list[Taken], two: list[Taken]) -> None:
@@ -153,7 +146,7 @@ def main() -> int:
                     runs[which].append(taken)
         show(runs[alone], runs[pair])
         for name, which in (("1 worker", alone), ("2 workers", pair)):
-            sizes = " + ".join(f"{rss(pid):.0f}" for pid in tree(which.pid))
+            sizes = " + ".join(f"{one.rss() / MEGA:.0f}" for one in tree(which.proxy))
             print(f"{name:9}  {sizes} MB of memory")
     return 0
 
