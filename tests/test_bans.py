@@ -7,16 +7,9 @@ import pytest
 from mooltiproxy.bans import LONGEST, MAX_ADDRESSES, Bans
 from mooltiproxy.config.model import Cerbere
 from mooltiproxy.store.addresses import FOR_GOOD, KEPT, Note, Record, What
+from tests.clock import Clock
 
 RULES = Cerbere(max_tries=3, ban=60, forget=3600)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.time = 1000.0
-
-    def __call__(self) -> float:
-        return self.time
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from mooltiproxy.engines.driver import CannotStart
 from mooltiproxy.engines.remote import Remote
 from mooltiproxy.upstream.session import PooledSession
-from tests.servers.drivers import driver, started
+from tests.servers.drivers import driver, left_while_loading, started
 from tests.servers.strict_engines import running
 from tests.servers.strict_engines.llama_cpp import KEY, StrictRouter
 
@@ -132,10 +132,6 @@ async def test_a_load_that_nobody_waits_for_is_broken_off(session: PooledSession
     server.may_load.clear()
     async with running(server) as up:
         made = llama(session, up.url)
-        await made.start()
-        waiting = asyncio.ensure_future(made.ready())
-        await server.loads.wait()
-        waiting.cancel()
-        await asyncio.wait([waiting])
+        await left_while_loading(made, server.loads)
         await made.stop(5.0)
         assert server.states["tiny"] == "unloaded"

@@ -8,7 +8,7 @@ import pytest
 from mooltiproxy.engines.driver import CannotStart
 from mooltiproxy.engines.remote.ollama import full_name
 from mooltiproxy.upstream.session import PooledSession
-from tests.servers.drivers import driver, started
+from tests.servers.drivers import driver, left_while_loading, started
 from tests.servers.strict_engines import FAILS, running
 from tests.servers.strict_engines.ollama import StrictOllama
 
@@ -54,11 +54,7 @@ async def test_a_load_that_nobody_waits_for_ends_with_its_connection(session: Po
     ollama.may_load.clear()
     async with running(ollama) as up:
         made = driver(session, "ollama", up.url, "llama3")
-        await made.start()
-        waiting = asyncio.ensure_future(made.ready())
-        await ollama.loads.wait()
-        waiting.cancel()
-        await asyncio.wait([waiting])
+        await left_while_loading(made, ollama.loads)
         await made.stop(1.0)
         assert ollama.body(GENERATE)["keep_alive"] == 0
         assert not made.ended.done()

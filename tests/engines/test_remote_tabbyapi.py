@@ -8,7 +8,7 @@ import pytest
 from mooltiproxy.engines.driver import CannotStart
 from mooltiproxy.engines.remote import Remote
 from mooltiproxy.upstream.session import PooledSession
-from tests.servers.drivers import driver, started
+from tests.servers.drivers import driver, left_while_loading, started
 from tests.servers.scripted import answer
 from tests.servers.strict_engines import DROPS, FAILS, running
 from tests.servers.strict_engines.tabbyapi import ADMIN_KEY, KEY, StrictTabby
@@ -77,11 +77,7 @@ async def test_a_load_that_goes_on_is_awaited_and_unloaded(session: PooledSessio
     server.may_load.clear()
     async with running(server) as up:
         made = tabby(session, up.url)
-        await made.start()
-        waiting = asyncio.ensure_future(made.ready())
-        await server.loads.wait()
-        waiting.cancel()
-        await asyncio.wait([waiting])
+        await left_while_loading(made, server.loads)
         stopping = asyncio.ensure_future(made.stop(5.0))
         server.may_load.set()
         await stopping

@@ -1,5 +1,6 @@
 """Drivers of engines with an API, as the owner of all engines makes them."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -22,3 +23,12 @@ async def started(made: Remote) -> Remote:
     await made.start()
     await made.ready()
     return made
+
+
+async def left_while_loading(made: Remote, loads: asyncio.Event) -> None:
+    """Begin, and leave once the server loads."""
+    await made.start()
+    waiting = asyncio.ensure_future(made.ready())
+    await loads.wait()
+    waiting.cancel()
+    await asyncio.wait([waiting])

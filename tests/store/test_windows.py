@@ -12,18 +12,11 @@ from mooltiproxy.store import MemoryStore, Used, Window
 from mooltiproxy.store.memory import today
 from mooltiproxy.store.usage import OTHER, UsageTable
 from mooltiproxy.store.windows import Counter, verdict
+from tests.clock import Clock
 
 MINUTE = Window("minute", 10, 60)
 DAY = Window("day", 25, 86400)
 STEP = 86400.0
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.time = 1000.0
-
-    def __call__(self) -> float:
-        return self.time
 
 
 @pytest.fixture
