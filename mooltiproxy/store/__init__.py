@@ -13,7 +13,19 @@ from mooltiproxy.store.records import Usage, Used
 from mooltiproxy.store.shared import SharedStore
 from mooltiproxy.store.windows import Level, Verdict, Wants, Window
 
-__all__ = ["MEMORY", "Level", "MemoryStore", "Store", "Usage", "Used", "Verdict", "Wants", "Window", "make_store"]
+__all__ = [
+    "MEMORY",
+    "SQLITE",
+    "Level",
+    "MemoryStore",
+    "Store",
+    "Usage",
+    "Used",
+    "Verdict",
+    "Wants",
+    "Window",
+    "make_store",
+]
 
 MEMORY = "memory"
 SQLITE = "sqlite:"

@@ -33,6 +33,7 @@ from mooltiproxy.server import (
     urls,
     watched_sources,
 )
+from mooltiproxy.store import SQLITE
 from mooltiproxy.store.addresses import Note
 from mooltiproxy.upstream.session import Origin, PooledSession
 from mooltiproxy.watcher import Watcher
@@ -124,7 +125,7 @@ class Supervisor:
 
     def _written(self, inputs: Inputs) -> dict[str, Any]:
         """What a worker is told to read, and where all of them count."""
-        store = f"sqlite:{Path(self._folder.name) / STORE}" if self._folder else ""
+        store = f"{SQLITE}{Path(self._folder.name) / STORE}" if self._folder else ""
         return asdict(replace(inputs, store=store))
 
     def _bound(self) -> list[Listening]:

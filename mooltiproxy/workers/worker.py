@@ -4,12 +4,14 @@ import asyncio
 import logging
 import os
 import select
+import shutil
 import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from mooltiproxy.config.inputs import Inputs
@@ -17,7 +19,7 @@ from mooltiproxy.config.model import Config
 from mooltiproxy.endpoints.reload import Outcome
 from mooltiproxy.errors import ConfigError
 from mooltiproxy.server import Server, Shared, calm_collector, loop_factory, set_up_logging
-from mooltiproxy.store import MEMORY
+from mooltiproxy.store import MEMORY, SQLITE
 from mooltiproxy.store.addresses import Record
 from mooltiproxy.workers.engines import RemoteEngines
 from mooltiproxy.workers.link import PROTOCOL, Link, Refused
@@ -80,6 +82,7 @@ class Worker:
         self._output = SharedOutput(STDOUT, lock)
         self._server: Server | None = None
         self._put_in_force: Callable[[], None] | None = None
+        self._counted: Path | None = None  # the folder of the supervisor's store, if it has one
         self._ending = asyncio.Event()
         self._link = Link({**self._orders(), **self._news()})
         self._bans = SharedBans(self._link)
@@ -98,6 +101,8 @@ class Worker:
             await asyncio.wait([draining, self._link.closed], return_when=asyncio.FIRST_COMPLETED)
             if self._link.closed.done():
                 await asyncio.wait([draining], timeout=LAST_MOMENTS / 2)
+        if self._link.closed.done() and self._counted is not None:
+            shutil.rmtree(self._counted, ignore_errors=True)  # nobody is left who could
         self._link.tell("counted", self._metrics.written())
         self._link.close()
 
@@ -148,6 +153,7 @@ class Worker:
         config = self._configured(inputs)
         if config.system.store != MEMORY or not inputs.store:
             return config
+        self._counted = Path(inputs.store.removeprefix(SQLITE)).parent
         return replace(config, system=replace(config.system, store=inputs.store))
 
     async def _hand_over(self) -> None:

@@ -18,6 +18,7 @@ import yaml
 
 from mooltiproxy.cli import main
 from mooltiproxy.workers.link import PROTOCOL
+from mooltiproxy.workers.supervisor import STORE
 from tests.servers.engines import processes
 from tests.servers.pool import HEADERS, connected, eventually, got, is_there, spread, workers
 from tests.servers.proxy_process import KEY, running_proxy
@@ -179,11 +180,18 @@ def test_a_worker_that_is_stuck_is_replaced_and_none_outlives_its_supervisor(len
             with closing(HTTPConnection("127.0.0.1", running.port)) as stuck_again:
                 stuck_again.request("GET", "/stuck", headers=HEADERS)
                 pids = workers(running)
+                counted = counted_in(pids[1])
                 running.process.kill()
                 eventually(lambda: not any(is_there(pid) for pid in pids), 15)
         with pytest.raises(ConnectionError):
             connected(running.port)
-    eventually(lambda: not list(processes(str(lent.folder / "small"))))
+    eventually(lambda: not list(processes(str(lent.folder / "small"))) and not counted.exists())
+
+
+def counted_in(worker: int) -> Path:
+    """The folder of the file in which workers count."""
+    opened = (link.resolve() for link in Path(f"/proc/{worker}/fd").iterdir())
+    return next(file.parent for file in opened if file.name == STORE)
 
 
 def test_one_process_imports_nothing_of_this_and_passes_over_the_signal_for_it(toy: Toy, tmp_path: Path) -> None:
